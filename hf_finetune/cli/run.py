@@ -1,0 +1,91 @@
+"""`hf-finetune run`, which is also what `accelerate launch -m hf_finetune` starts."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hf_finetune.errors import RecipeError
+from hf_finetune.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from hf_finetune.settings import Settled
+
+
+@click.command()
+@click.argument("recipe")
+@click.argument("settings", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--demo", is_flag=True, help="Use the base model and the sample rows that ship with this package.")
+@click.option("--data", metavar="FILE", help="Rows of your own instead of the recipe's data set.")
+@click.option("--config", metavar="FILE", help="Settings from a YAML file; NAME=VALUE wins over it.")
+@click.option("--dry-run", is_flag=True, help="Print the settings with the origin of each, and stop.")
+@click.option("--overwrite", is_flag=True, help="Replace the run that is in the output folder.")
+def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, config: str | None, dry_run: bool,
+        overwrite: bool) -> None:  # fmt: skip
+    """Fine-tune with RECIPE (a file or an installed name), evaluate, and write the model card.
+
+    Settings have TRL's names and are written NAME=VALUE, for example learning_rate=1e-4; --dry-run lists them all.
+    """
+    loaded = load_recipe(recipe)
+    settled = settle_run(loaded, settings, config, demo)
+    if dry_run:
+        click.echo(settings_table(settled))
+        return
+    refuse_several_processes()
+    from hf_finetune.data.sources import LocalFile
+    from hf_finetune.demo import rows_file
+
+    own_rows = data or (str(rows_file(loaded.name)) if demo else None)
+    source = LocalFile(own_rows) if own_rows else loaded.dataset
+    source.locate() if isinstance(
+        source, LocalFile
+    ) else None  # a missing file is told before anything heavy is imported
+    folder = Path(settled.values.output_dir or f"runs/{loaded.name}{'-demo' if demo else ''}")
+    click.echo(f"recipe    {loaded.name}: {type(loaded).__name__} of {recipe}")
+    if demo:
+        click.echo("demo      the base is a demonstration model of a few million parameters, of no other use")
+    use_all_cores()
+    from hf_finetune.pipeline import run_recipe
+
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    report = run_recipe(loaded, recipe, source, settled, folder, command, demo, overwrite, click.echo)
+    click.echo("\n" + report.as_markdown())
+    click.echo(f"run       {folder}: report.md, answers.jsonl, loss_curve.png, run.json")
+    click.echo(f"adapter   {folder / 'adapter'}: load it as its README.md shows")
+
+
+def settle_run(recipe: Recipe[Any], words: Sequence[str], config: str | None, demo: bool) -> "Settled":
+    """The settings of a run, from all layers."""
+    from hf_finetune.demo import SETTINGS
+    from hf_finetune.settings import Layer, parse_assignments, read_yaml, settle
+
+    base = {"model_name_or_path": recipe.base_model, "model_revision": recipe.base_model_revision}
+    layers = [Layer("recipe", base | dict(recipe.hyperparameters))]
+    layers += [Layer("demo", SETTINGS)] if demo else []
+    layers += [read_yaml(Path(config))] if config else []
+    return settle([*layers, parse_assignments(words)])
+
+
+def settings_table(settled: "Settled") -> str:
+    """Name, value and origin of each setting, a line each."""
+    rows = [(name, str(entry["value"]), entry["origin"]) for name, entry in settled.as_json().items()]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return "\n".join(f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}" for name, value, origin in rows)
+
+
+def refuse_several_processes() -> None:
+    """Stops where the launcher started more than one process: that is not supported yet."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError("accelerate launch: several processes are not supported yet. Add --num_processes 1.")
+
+
+def use_all_cores() -> None:
+    """Undoes OMP_NUM_THREADS=1, which `accelerate launch` sets on a machine without a GPU."""
+    import torch
+
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
+    if launched and os.environ.get("OMP_NUM_THREADS") == "1" and hasattr(os, "sched_getaffinity"):
+        torch.set_num_threads(len(os.sched_getaffinity(0)))

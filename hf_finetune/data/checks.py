@@ -1,0 +1,71 @@
+"""Raw records -> rows of the recipe's own type, every broken one named at once."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar, get_type_hints
+
+from hf_finetune.data.reading import Record
+from hf_finetune.errors import many_faults, nearest
+
+Row = TypeVar("Row")
+
+
+def typed_rows(records: Sequence[Record], row_type: type[Row]) -> list[Row]:
+    """One instance of `row_type` (a dataclass) for each record, in order; columns it does not name are left out.
+
+    Raises:
+        RecipeError: with the number and the fault of each row that does not fit the type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    adapter = TypeAdapter(row_type)
+    rows, faults = [], []
+    for record in records:
+        try:
+            # Strict JSON for files that know types: "2" in a jsonl is text, not a number.
+            row = (
+                adapter.validate_strings(record.values)
+                if record.is_text
+                else adapter.validate_json(json.dumps(record.values, default=str), strict=True)
+            )
+        except ValidationError as error:
+            faults.append(f"row {record.number}: {_in_words(error.errors(), record)}")
+            continue
+        blanks = _blank_fields(row)
+        if blanks:
+            faults.append(f"row {record.number}: {', '.join(map(repr, blanks))} is empty.")
+        rows.append(row)
+    if faults:
+        raise many_faults(records[0].file, faults, len(records))
+    return rows
+
+
+def _blank_fields(row: Any) -> list[str]:
+    """Fields that must hold text and do not; a field with a default may be empty."""
+    hints = get_type_hints(type(row))
+    return [
+        field.name
+        for field in dataclasses.fields(row)
+        if hints[field.name] is str
+        and field.default is dataclasses.MISSING
+        and not str(getattr(row, field.name)).strip()
+    ]
+
+
+def _in_words(errors: Sequence[Any], record: Record) -> str:
+    return " ".join(_one_in_words(error, record) for error in errors)
+
+
+def _one_in_words(error: Any, record: Record) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        unused = [column for column in record.values if column]
+        return f"{name!r} is missing (it has {', '.join(unused)}). {_rename(name, unused)}".rstrip()
+    message = str(error["msg"]).replace("Input should be", "it should be")
+    return f"{name!r} is {error['input']!r}; {message}."
+
+
+def _rename(name: str, columns: Sequence[str]) -> str:
+    hint = nearest(name, columns)
+    return hint if hint.startswith("Did") else ""

@@ -1,0 +1,107 @@
+"""Where rows come from: a data set on the Hub, pinned to a commit when it is read, or a file of the user's own."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from hf_finetune.errors import RecipeError, nearest
+from hf_finetune.resolve import refusal, resolve_commit
+
+READABLE = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".zip")
+
+
+@dataclass(frozen=True)
+class Located:
+    """Files on this disk that hold the rows, and where they came from."""
+
+    paths: tuple[Path, ...]
+    name: str
+    """What the user calls the source: a Hub id or a file name, never an absolute path."""
+    revision: str | None = None
+    commit: str | None = None
+    """The Hub commit the files were read at; None for a local file."""
+    member: str | None = None
+    """The file to read inside a zip archive."""
+
+
+class Source(ABC):
+    """Something that can put rows on this disk."""
+
+    @abstractmethod
+    def locate(self) -> Located:
+        """The files of the source, downloaded if need be.
+
+        Raises:
+            RecipeError: when they are not there, cannot be reached or may not be read.
+        """
+
+
+@dataclass(frozen=True)
+class LocalFile(Source):
+    """A file: jsonl, json, csv (its delimiter is found), parquet, `text@label` lines in a .txt, or one in a zip."""
+
+    path: str
+    member: str | None = None
+    """The file to read inside a zip archive; not needed when it holds one readable file."""
+
+    def locate(self) -> Located:
+        """The file itself."""
+        path = Path(self.path).expanduser()
+        if not path.is_file():
+            siblings = [p.name for p in path.parent.glob("*") if p.suffix in READABLE] if path.parent.is_dir() else []
+            hint = nearest(path.name, siblings) if siblings else "Check the path."
+            raise RecipeError(f"{self.path}: there is no such file. {hint}")
+        return Located((path,), path.name, member=self.member)
+
+
+@dataclass(frozen=True)
+class HubDataset(Source):
+    """A data set repo on the Hub; its loading scripts are never run, its files are read."""
+
+    id: str
+    revision: str = "main"
+    """A branch, tag or commit; it is resolved to a commit at run time and recorded in run.json."""
+    file: str = ""
+    """The file to read, or a pattern such as `data/train-*.parquet`; empty: all readable files, if of one kind."""
+    member: str | None = None
+    """The file to read inside a zip archive."""
+
+    def locate(self) -> Located:
+        """The files at the resolved commit, from the local cache when they are there."""
+        import httpx2
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        commit = resolve_commit(self.id, self.revision, "dataset")
+        what = f"data set {self.id!r}"
+        try:
+            names = self._file_names(commit)
+            paths = [hf_hub_download(self.id, name, repo_type="dataset", revision=commit) for name in names]
+        except httpx2.HTTPStatusError as error:
+            raise refusal(what, self.id, self.revision, error) from error
+        except (httpx2.HTTPError, LocalEntryNotFoundError) as error:
+            raise RecipeError(
+                f"{what}: could not be downloaded ({error}). Try again, or give rows with --data FILE."
+            ) from error
+        return Located(tuple(map(Path, paths)), self.id, self.revision, commit, self.member)
+
+    def _file_names(self, commit: str) -> list[str]:
+        if self.file and not any(sign in self.file for sign in "*?["):
+            return [self.file]
+        from huggingface_hub import HfApi
+
+        listed = sorted(HfApi().list_repo_files(self.id, repo_type="dataset", revision=commit))
+        readable = [name for name in listed if Path(name).suffix in READABLE]
+        chosen = [name for name in readable if fnmatch(name, self.file or "*")]
+        if not chosen:
+            raise RecipeError(
+                f"data set {self.id!r}: no readable file matches {self.file or '*'!r}. "
+                f"It holds: {', '.join(listed) or 'nothing'}. Name one with HubDataset(file=...)."
+            )
+        if len({Path(name).suffix for name in chosen}) > 1:
+            raise RecipeError(
+                f"data set {self.id!r}: holds files of several kinds ({', '.join(chosen)}). "
+                f"Say which to read with HubDataset(file=...)."
+            )
+        return chosen

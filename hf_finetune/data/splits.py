@@ -1,0 +1,159 @@
+"""Rows -> train, validation and test, so that no test row has a twin among the rows that were learned.
+
+Exact duplicates leave. Rows with near-duplicate prompts or of one group stay together on one side.
+"""
+
+import math
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hf_finetune.errors import RecipeError, plural
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Example:
+    """What splitting needs to know of a row."""
+
+    prompt: str
+    completion: str
+    is_closed: bool
+    """Whether the answer is one of a closed set: then splits are stratified by it, and contradictions can be told."""
+    group: Hashable | None = None
+
+
+def split_examples(
+    examples: Sequence[Example], shares: Mapping[str, float], similarity: float, seed: int
+) -> tuple[dict[str, list[int]], dict[str, int]]:
+    """Indices of the rows of each split, sorted, and counts of what was dropped or kept together.
+
+    `shares` gives the validation's and the test's share of the rows; `similarity` is the token Jaccard index (0-1) from
+    which two prompts count as near-duplicates.
+
+    Raises:
+        RecipeError: when there are too few independent rows for three splits.
+    """
+    kept, counts = _without_duplicates(examples)
+    clusters = _clusters(examples, kept, similarity)
+    counts["near_duplicate_clusters"] = sum(len(cluster) > 1 for cluster in clusters)
+    counts["rows_in_near_duplicate_clusters"] = sum(len(cluster) for cluster in clusters if len(cluster) > 1)
+    if len(clusters) < 2 * len(SPLITS):
+        raise RecipeError(
+            f"data: {plural(len(kept), 'row')} in {plural(len(clusters), 'independent group')} cannot fill "
+            f"{', '.join(SPLITS)}. Give more rows, at least {2 * len(SPLITS)} that differ."
+        )
+    return _assign(examples, clusters, shares, random.Random(seed)), counts
+
+
+def tokens(text: str) -> frozenset[str]:
+    """The distinct words of a text, lower-cased: what the Jaccard index is taken over."""
+    return frozenset(re.findall(r"\w+", text.lower()))
+
+
+def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
+    """Size of the intersection over size of the union, 0-1; two empty sets are the same."""
+    return len(left & right) / len(left | right) if left or right else 1.0
+
+
+def near_duplicate_pairs(texts: Sequence[str], similarity: float) -> Iterable[tuple[int, int]]:
+    """All pairs of texts whose token Jaccard index is at least `similarity`, exactly.
+
+    Prefix filtering (Chaudhuri, Ganti and Kaushik, ICDE 2006): with the words of each text sorted rarest first, two
+    texts
+    can only be that similar when the first `n - ceil(similarity * n) + 1` words of both share one; the rest is never
+    compared.
+    """
+    words = [tokens(text) for text in texts]
+    frequency = Counter(word for text in words for word in text)
+    seen: dict[str, list[int]] = defaultdict(list)
+    for index, text in enumerate(words):
+        ordered = sorted(text, key=lambda word: (frequency[word], word))
+        prefix = ordered[: len(ordered) - math.ceil(similarity * len(ordered) - 1e-9) + 1]
+        for other in sorted({other for word in prefix for other in seen[word]}):
+            if jaccard(text, words[other]) >= similarity:
+                yield other, index
+        for word in prefix:
+            seen[word].append(index)
+
+
+def varying_parts(prompts: Sequence[str]) -> list[str]:
+    """The prompts less the words all of them begin and end with: a long instruction would make all look alike."""
+    split = [prompt.split() for prompt in prompts]
+    shortest = min((len(words) for words in split), default=0)
+    if len(set(prompts)) < 2:
+        return list(prompts)
+    head = next((i for i in range(shortest) if len({words[i] for words in split}) > 1), shortest)
+    tail = next((i for i in range(shortest - head) if len({words[-1 - i] for words in split}) > 1), shortest - head)
+    return [" ".join(words[head : len(words) - tail]) for words in split]
+
+
+def _without_duplicates(examples: Sequence[Example]) -> tuple[list[int], dict[str, int]]:
+    """Indices that stay. Same prompt and answer: the first stays. Same prompt, two closed answers: none stays."""
+    answers: dict[str, set[str]] = defaultdict(set)
+    for example in examples:
+        answers[example.prompt].add(example.completion)
+    kept: list[int] = []
+    seen: set[tuple[str, str]] = set()
+    counts = {"exact_duplicates": 0, "contradictory": 0}
+    for index, example in enumerate(examples):
+        if example.is_closed and len(answers[example.prompt]) > 1:
+            counts["contradictory"] += 1
+        elif (example.prompt, example.completion) in seen:
+            counts["exact_duplicates"] += 1
+        else:
+            seen.add((example.prompt, example.completion))
+            kept.append(index)
+    return kept, counts
+
+
+def _clusters(examples: Sequence[Example], kept: Sequence[int], similarity: float) -> list[list[int]]:
+    """Rows that must stay together, as lists of indices: connected by near-duplicate prompts or a common group."""
+    parent = {index: index for index in kept}
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    texts = varying_parts([examples[index].prompt for index in kept])
+    for left, right in near_duplicate_pairs(texts, similarity):
+        parent[root(kept[right])] = root(kept[left])
+    first_of_group: dict[Hashable, int] = {}
+    for index in kept:
+        group = examples[index].group
+        if group is not None:
+            parent[root(index)] = root(first_of_group.setdefault(group, index))
+    clusters: dict[int, list[int]] = defaultdict(list)
+    for index in kept:
+        clusters[root(index)].append(index)
+    return list(clusters.values())
+
+
+def _assign(
+    examples: Sequence[Example], clusters: list[list[int]], shares: Mapping[str, float], chance: random.Random
+) -> dict[str, list[int]]:
+    """Whole clusters to splits, in each stratum to the split that is furthest from its share."""
+    wanted = {"train": 1 - sum(shares.values()), **shares}
+    strata: dict[str, list[list[int]]] = defaultdict(list)
+    for cluster in clusters:
+        first = examples[cluster[0]]
+        strata[first.completion if first.is_closed else ""].append(cluster)
+    splits: dict[str, list[int]] = {name: [] for name in SPLITS}
+    for stratum in sorted(strata):
+        chance.shuffle(strata[stratum])
+        ordered = sorted(strata[stratum], key=len, reverse=True)  # large ones first: the small ones even it out
+        filled = dict.fromkeys(SPLITS, 0)
+        total = sum(map(len, ordered))
+        for cluster in ordered:
+            name = max(SPLITS, key=lambda split: wanted[split] * total - filled[split])
+            filled[name] += len(cluster)
+            splits[name] += cluster
+    if not all(splits.values()):
+        empty = ", ".join(name for name in SPLITS if not splits[name])
+        raise RecipeError(f"data: no row is left for {empty}. Give more rows, or larger validation_size and test_size.")
+    return {name: sorted(indices) for name, indices in splits.items()}

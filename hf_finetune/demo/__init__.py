@@ -1,0 +1,30 @@
+"""The small base model and the sample rows that ship with the package: no network, no GPU, no token."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hf_finetune.errors import RecipeError
+
+FOLDER = Path(__file__).parent
+BASE_MODEL = FOLDER / "base"
+
+SETTINGS: Mapping[str, Any] = {
+    "model_name_or_path": str(BASE_MODEL),
+    "learning_rate": 2e-3,  # a model of 4 million parameters wants ten times a large one's
+    "num_train_epochs": 6,
+    "gradient_checkpointing": False,
+}
+"""What the demonstration model needs otherwise than a real one."""
+
+
+def rows_file(recipe_name: str) -> Path:
+    """The sample rows of a recipe.
+
+    Raises:
+        RecipeError: when the package has none for it.
+    """
+    path = FOLDER / f"{recipe_name}.jsonl"
+    if not path.is_file():
+        raise RecipeError(f"--demo: there are no sample rows for {recipe_name!r}. Give some with --data FILE.")
+    return path

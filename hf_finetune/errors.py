@@ -1,0 +1,33 @@
+"""The one error that a user is meant to see, and the words that help to mend it."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+SHOWN_FAULTS = 5
+
+
+class RecipeError(Exception):
+    """A mistake that the user can mend: `<where>: <what is wrong>. <what to do>.` Shown without a traceback."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`Did you mean 'x'?` for the known name nearest to `name`, else the list of known names."""
+    options = sorted(known)
+    matches = get_close_matches(name, options, n=1, cutoff=0.6)
+    if matches:
+        return f"Did you mean {matches[0]!r}?"
+    return f"Known: {', '.join(options)}." if options else "None is known."
+
+
+def many_faults(where: str, faults: Sequence[str], total: int, noun: str = "row") -> RecipeError:
+    """One error for all faults found: their number among `total` things, and the first five in full."""
+    lines = [f"{where}: {plural(len(faults), 'fault')} in {plural(total, noun)}."]
+    lines += [f"  {fault}" for fault in faults[:SHOWN_FAULTS]]
+    if len(faults) > SHOWN_FAULTS:
+        lines.append(f"  (and {len(faults) - SHOWN_FAULTS} more)")
+    return RecipeError("\n".join(lines))
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 row`, `2 rows`, `1,200 rows`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,0 +1,90 @@
+"""Files that are written whole or not at all: under a temporary name first, then renamed."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hf_finetune.errors import RecipeError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends well and is removed when it does not.
+
+    Raises:
+        RecipeError: when the disk or the folder refuses the file.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that replaces `path` when the block ends well and is removed when it does not."""
+    temporary = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Leaves `text` in `path`, UTF-8, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Leaves `value` in `path` as indented JSON; NaN and infinity are refused: other JSON readers do not take them."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Leaves one JSON object a line in `path`."""
+    write_text(
+        path,
+        "".join(json.dumps(row, ensure_ascii=False, allow_nan=False, default=str) + "\n" for row in rows),
+    )
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of a run holds."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL file that this package wrote."""
+    lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines(): it also breaks at U+2028 inside a text
+    return [json.loads(line) for line in lines if line]
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _cannot_write(path: Path, error: OSError) -> RecipeError:
+    free = f" ({shutil.disk_usage(path.parent).free / 2**20:,.0f} MiB free)" if path.parent.exists() else ""
+    return RecipeError(
+        f"{path}: cannot be written: {error.strerror or error}{free}. "
+        f"Make room or rights there, or name another folder with output_dir=FOLDER."
+    )

@@ -1,0 +1,185 @@
+"""Base model, tokenizer, quantisation and adapter: the one place where they are loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_finetune.errors import RecipeError
+from hf_finetune.files import read_json, whole_folder, write_json
+from hf_finetune.resolve import resolve_commit
+from hf_finetune.settings import Settings
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model that was found: on the Hub at a commit, or in a folder."""
+
+    name: str
+    """Its Hub id, or the folder's own name: never a path, since this is what gets published."""
+    location: str
+    """What `from_pretrained` is given."""
+    revision: str | None
+    commit: str | None
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether others can load it by its name."""
+        return self.commit is not None
+
+
+def find_base_model(settings: Settings) -> BaseModel:
+    """The base model the settings name, resolved to a commit if it is on the Hub; nothing large is downloaded.
+
+    Raises:
+        RecipeError: no such folder or repo, no access, no network.
+    """
+    name = settings.model_name_or_path
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        missing = [file for file in ("config.json", "tokenizer_config.json") if not (folder / file).is_file()]
+        if missing:
+            raise RecipeError(
+                f"base model {name!r}: the folder has no {', '.join(missing)}. Name a saved model's folder."
+            )
+        return BaseModel(folder.resolve().name, str(folder), None, None)
+    if name.startswith((".", "/", "~")):
+        raise RecipeError(f"base model {name!r}: there is no such folder. Check model_name_or_path.")
+    return BaseModel(name, name, settings.model_revision, resolve_commit(name, settings.model_revision))
+
+
+def load_tokenizer(base: BaseModel) -> "PreTrainedTokenizerBase":
+    """The base model's tokenizer, padding on the left as generation and scoring need it."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.location, revision=base.commit, padding_side="left")
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"base model {base.name!r}: its tokenizer cannot be loaded: {_first_line(error)}") from error
+    return tokenizer
+
+
+def load_base_model(base: BaseModel, settings: Settings) -> "PreTrainedModel":
+    """The base model, quantised as the settings say, on this process's device.
+
+    Raises:
+        RecipeError: when it cannot be loaded as a causal language model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    guard_cpu_4bit_layers()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            base.location,
+            revision=base.commit,
+            dtype=compute_dtype(settings),
+            quantization_config=quantization(settings),
+            attn_implementation=settings.attn_implementation,
+            device_map=_device_map(),
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise RecipeError(f"base model {base.name!r}: cannot be loaded: {_first_line(error)}") from error
+    return model
+
+
+def load_adapter(model: "PreTrainedModel", folder: Path) -> "PeftModel":
+    """The base model with an adapter's weights from disk.
+
+    Raises:
+        RecipeError: when the adapter's tensors and the model's do not match one to one; PEFT itself only warns.
+    """
+    import warnings
+
+    from peft import PeftModel
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with_adapter = PeftModel.from_pretrained(model, folder)
+    missing = [str(w.message) for w in caught if "missing adapter keys" in str(w.message)]
+    if missing:
+        raise RecipeError(f"{folder}: does not fit this base model: {missing[0][:200]}")
+    return with_adapter
+
+
+def save_adapter(model: "PeftModel", base: BaseModel, folder: Path) -> None:
+    """Leaves the adapter in `folder`, whole or not at all: safetensors and their config, no pickle and no path."""
+    with whole_folder(folder) as temporary:
+        # save_embedding_layers: "auto" asks the Hub, and adds the embeddings when it gets no answer.
+        model.save_pretrained(temporary, save_embedding_layers=False)
+        for file in temporary.iterdir():
+            if file.name not in ADAPTER_FILES:
+                file.unlink()
+        config = read_json(temporary / "adapter_config.json")
+        config["base_model_name_or_path"] = base.name
+        config["revision"] = base.commit
+        config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs from process to process
+        write_json(temporary / "adapter_config.json", config)
+
+
+def adapter_config(settings: Settings) -> "LoraConfig":
+    """PEFT's config for the adapter the settings describe."""
+    from peft import LoraConfig
+
+    targets = settings.lora_target_modules
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=targets[0] if targets == ["all-linear"] else targets,
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
+    )
+
+
+def quantization(settings: Settings) -> "BitsAndBytesConfig | None":
+    """How the base model's weights are held; None: as they are."""
+    from transformers import BitsAndBytesConfig
+
+    if settings.load_in_8bit:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if not settings.load_in_4bit:
+        return None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=settings.bnb_4bit_quant_type,
+        bnb_4bit_use_double_quant=settings.use_bnb_nested_quant,
+        bnb_4bit_compute_dtype=compute_dtype(settings),
+    )
+
+
+def compute_dtype(settings: Settings) -> Any:
+    """The torch dtype that `dtype` means on this machine: float16 on a GPU that has no bfloat16 (T4)."""
+    import torch
+
+    if settings.dtype != "auto":
+        return getattr(torch, settings.dtype)
+    has_bfloat16 = not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bfloat16 else torch.float16
+
+
+def guard_cpu_4bit_layers() -> None:
+    """Keeps bitsandbytes 0.50 from repacking 4-bit weights on CPUs with AVX512-BF16.
+
+    It repacks them in place in the first forward in evaluation mode; from then on gradients through the layer vanish
+    and
+    dequantising gives garbage, silently (nn/modules.py and autograd/_functions.py of 0.50.2). GPUs are not affected.
+    """
+    import bitsandbytes.nn.modules as modules
+
+    modules.has_avx512bf16 = lambda: False
+
+
+def _device_map() -> dict[str, int] | None:
+    import torch
+
+    return {"": torch.cuda.current_device()} if torch.cuda.is_available() else None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

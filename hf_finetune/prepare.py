@@ -1,0 +1,149 @@
+"""A recipe and its source -> typed rows in three splits, and what was found on the way (`splits/`, `data.json`)."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from hf_finetune.chat import ChatFormat
+from hf_finetune.data.checks import typed_rows
+from hf_finetune.data.reading import Record, read_records
+from hf_finetune.data.sources import Source
+from hf_finetune.data.splits import SPLITS, Example, split_examples
+from hf_finetune.errors import RecipeError, many_faults, plural
+from hf_finetune.files import sha256, write_json, write_jsonl
+from hf_finetune.recipe import Recipe
+from hf_finetune.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """Rows of the recipe's type by split, and the facts for data.json."""
+
+    rows: Mapping[str, Sequence[Any]]
+    facts: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """`input_ids` and `labels` of the rows that are trained on and validated with, and the facts for data.json."""
+
+    train: list[dict[str, list[int]]]
+    validation: list[dict[str, list[int]]]
+    facts: dict[str, Any]
+
+
+def prepare(recipe: Recipe[Any], source: Source, settings: Settings) -> Prepared:
+    """The source's rows, checked, without duplicates, split.
+
+    Raises:
+        RecipeError: an unreadable source; every broken row with its number; too few rows.
+    """
+    located = source.locate()
+    fields = [field.name for field in dataclasses.fields(recipe.row_type())]
+    records = read_records(located, fields)
+    rows = typed_rows(records, recipe.row_type())
+    examples = _examples(recipe, records, rows)
+    shares = {"validation": settings.validation_size, "test": settings.test_size}
+    splits, dropped = split_examples(examples, shares, settings.near_duplicate_similarity, settings.seed)
+    facts = {
+        "source": {
+            "name": located.name,
+            "is_on_hub": located.commit is not None,
+            "revision": located.revision,
+            "commit": located.commit,
+            "files": {path.name: sha256(path) for path in located.paths},
+        },
+        "rows_read": len(rows),
+        "exact_duplicates_dropped": dropped["exact_duplicates"],
+        "contradictory_dropped": dropped["contradictory"],
+        "near_duplicate_clusters": dropped["near_duplicate_clusters"],
+        "rows_in_near_duplicate_clusters": dropped["rows_in_near_duplicate_clusters"],
+        "near_duplicate_similarity": settings.near_duplicate_similarity,
+        "rows": {name: len(splits[name]) for name in SPLITS},
+        "answers": {
+            name: dict(sorted(Counter(examples[i].completion for i in splits[name]).items()))
+            for name in SPLITS
+            if all(example.is_closed for example in examples)
+        },
+    }
+    return Prepared({name: [rows[i] for i in splits[name]] for name in SPLITS}, facts)
+
+
+def encode(recipe: Recipe[Any], prepared: Prepared, chat: ChatFormat, max_length: int) -> Encoded:
+    """The rows to train on and to validate with as tokens, less those longer than `max_length` tokens.
+
+    Raises:
+        RecipeError: when no row of a split is short enough.
+    """
+    examples = {
+        name: [chat.example(recipe.prompt(row), recipe.completion(row)) for row in prepared.rows[name]]
+        for name in SPLITS
+    }
+    lengths = {name: [len(example["input_ids"]) for example in examples[name]] for name in SPLITS}
+    fitting = {name: [e for e in examples[name] if len(e["input_ids"]) <= max_length] for name in SPLITS}
+    for name in ("train", "validation"):
+        if not fitting[name]:
+            raise RecipeError(
+                f"data: all {plural(len(lengths[name]), 'row')} of the {name} split are longer than "
+                f"max_length={max_length} tokens (the shortest has {min(lengths[name])}). Raise it: max_length={max(lengths[name])}."
+            )
+    facts = {
+        "tokens": {
+            name: {
+                "median": int(median(lengths[name])),
+                "longest": max(lengths[name]),
+                "sum": sum(lengths[name]),
+            }
+            for name in SPLITS
+        },
+        "max_length": max_length,
+        "longer_than_max_length": {name: len(examples[name]) - len(fitting[name]) for name in SPLITS},
+    }
+    return Encoded(fitting["train"], fitting["validation"], facts)
+
+
+def write_splits(prepared: Prepared, facts: Mapping[str, Any], folder: Path) -> None:
+    """Leaves `splits/*.jsonl` and `data.json` in the run's folder."""
+    for name in SPLITS:
+        write_jsonl(folder / "splits" / f"{name}.jsonl", [dataclasses.asdict(row) for row in prepared.rows[name]])
+    write_json(folder / "data.json", facts)
+
+
+def in_words(facts: Mapping[str, Any]) -> list[str]:
+    """What data.json says, in lines for the screen: how many rows, which left and why."""
+    rows = facts["rows"]
+    lines = [f"{plural(facts['rows_read'], 'row')} from {facts['source']['name']}: " + ", ".join(
+        f"{rows[name]:,} {name}" for name in SPLITS
+    )]  # fmt: skip
+    left = {
+        "exact duplicates": facts["exact_duplicates_dropped"],
+        "with contradictory answers": facts["contradictory_dropped"],
+        f"longer than {facts['max_length']} tokens": sum(facts["longer_than_max_length"].values())
+        - facts["longer_than_max_length"]["test"],
+    }
+    if any(left.values()):
+        lines.append("left out: " + ", ".join(f"{count:,} {why}" for why, count in left.items() if count))
+    if facts["near_duplicate_clusters"]:
+        lines.append(
+            f"{facts['rows_in_near_duplicate_clusters']:,} near-duplicates (token Jaccard >= "
+            f"{facts['near_duplicate_similarity']:g}) kept on one side of the split"
+        )
+    return lines
+
+
+def _examples(recipe: Recipe[Any], records: Sequence[Record], rows: Sequence[Any]) -> list[Example]:
+    examples, faults = [], []
+    for record, row in zip(records, rows, strict=True):
+        choices = recipe.choices(row)
+        completion = recipe.completion(row)
+        if choices is not None and completion not in choices:
+            faults.append(f"row {record.number}: the answer {completion!r} is not one of {', '.join(choices)}.")
+        if not completion.strip():
+            faults.append(f"row {record.number}: the answer is empty.")
+        examples.append(Example(recipe.prompt(row), completion, choices is not None, recipe.group(row)))
+    if faults:
+        raise many_faults(records[0].file, faults, len(records))
+    return examples

@@ -1,0 +1,76 @@
+"""A Hub id and a revision -> the commit they mean now, with the Hub's reasons for refusing told apart."""
+
+from pathlib import Path
+
+from hf_finetune.errors import RecipeError
+
+TIMEOUT_SECONDS = 20.0
+
+
+def resolve_commit(repo_id: str, revision: str, repo_type: str = "model") -> str:
+    """The commit hash (40 hexadecimal digits) of a branch, tag or commit; without a network, from the cache.
+
+    Raises:
+        RecipeError: no such repo or revision, no access, a bad id, or no network and nothing in the cache.
+    """
+    import httpx2
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+
+    what = f"{'data set' if repo_type == 'dataset' else 'base model'} {repo_id!r}"
+    if constants.HF_HUB_OFFLINE:
+        return _cached_commit(repo_id, revision, repo_type, f"{what}: HF_HUB_OFFLINE is set")
+    api = HfApi()
+    try:
+        info = api.repo_info(repo_id, revision=revision, repo_type=repo_type, timeout=TIMEOUT_SECONDS)
+        if info.gated:
+            api.auth_check(repo_id, repo_type=repo_type)
+    except HFValidationError as error:
+        raise RecipeError(f"{what}: is neither a folder here nor a Hub id such as 'owner/name'. Correct it.") from error
+    except httpx2.HTTPStatusError as error:
+        raise refusal(what, repo_id, revision, error) from error
+    except (httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
+        return _cached_commit(repo_id, revision, repo_type, f"{what}: the Hub cannot be reached ({_reason(error)})")
+    return str(info.sha)
+
+
+def refusal(what: str, repo_id: str, revision: str, error: Exception) -> RecipeError:
+    """The error for an answer of the Hub that is a refusal, with what to do about it."""
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    page = f"{constants.ENDPOINT}/{repo_id}"
+    login = (
+        "use a token of an account that has access" if get_token() else "log in with `hf auth login` or set HF_TOKEN"
+    )
+    if isinstance(error, GatedRepoError):
+        who = "this token has no access to it" if get_token() else "you are not logged in"
+        return RecipeError(f"{what}: is gated, and {who}. Accept its terms at {page}, then {login}.")
+    if isinstance(error, RevisionNotFoundError):
+        return RecipeError(f"{what}: has no revision {revision!r}. Choose a branch, tag or commit listed at {page}.")
+    if "invalid" in str(error).lower() and "token" in str(error).lower():
+        return RecipeError(f"{what}: the Hub does not accept your token. Log in again with `hf auth login`.")
+    if isinstance(error, RepositoryNotFoundError):
+        return RecipeError(f"{what}: the Hub has none of that name, or it is private. Check the spelling, or {login}.")
+    return RecipeError(f"{what}: the Hub refused: {_reason(error)}. Try again later.")
+
+
+def _cached_commit(repo_id: str, revision: str, repo_type: str, why: str) -> str:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            repo_id, revision=revision, repo_type=repo_type, local_files_only=True, allow_patterns=[]
+        )
+    except LocalEntryNotFoundError as error:
+        raise RecipeError(
+            f"{why}, and revision {revision!r} is not in the local cache. "
+            f"Connect to the network, name a folder or file of your own, or try --demo, which needs neither."
+        ) from error
+    return Path(folder).name
+
+
+def _reason(error: Exception) -> str:
+    first_line = str(error).strip().splitlines()
+    return first_line[0].rstrip(".") if first_line else type(error).__name__

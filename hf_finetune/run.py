@@ -1,0 +1,151 @@
+"""What was run, on what and with what: the facts that run.json keeps."""
+
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from hf_finetune.errors import RecipeError
+from hf_finetune.files import read_json, sha256, write_json
+from hf_finetune.recipe import ENTRY_POINT_GROUP, Recipe, installed_recipes, recipe_file
+
+LIBRARIES = (
+    "hf_finetune torch transformers trl peft accelerate bitsandbytes datasets evaluate huggingface_hub tokenizers"
+).split()
+
+
+@dataclass
+class Run:
+    """The record of a run; `run.json` in its folder is this and nothing else."""
+
+    command: list[str]
+    recipe: dict[str, Any]
+    """Name, class, docstring, licence, where it was loaded from, and the hash of its file."""
+    settings: dict[str, dict[str, Any]]
+    """Value and origin of each setting."""
+    base_model: dict[str, Any]
+    """Id, revision and the commit it was resolved to."""
+    data: dict[str, Any]
+    """Source, revision and the commit it was resolved to."""
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    is_demo: bool = False
+    started: str = ""
+    finished: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Steps, epochs, seconds, peak memory, trainable parameters."""
+
+    @classmethod
+    def read(cls, folder: Path) -> "Run":
+        """The record of a run's folder.
+
+        Raises:
+            RecipeError: when the folder holds no run.
+        """
+        try:
+            return cls(**read_json(folder / "run.json"))
+        except FileNotFoundError as error:
+            raise RecipeError(f"{folder}: holds no run. Name the folder that a run printed at its end.") from error
+
+    def write(self, folder: Path) -> None:
+        """Leaves run.json in the folder."""
+        write_json(folder / "run.json", asdict(self))
+
+
+def start_folder(folder: Path, overwrite: bool) -> None:
+    """Makes the run's folder, which must not hold a run already unless it may be overwritten.
+
+    Raises:
+        RecipeError: when it holds a run or something else, or cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not overwrite:
+            holds = "holds a run already" if (folder / "run.json").is_file() else "is there already and is not empty"
+            raise RecipeError(
+                f"{folder}: {holds}. Name another with output_dir=FOLDER, or replace it with --overwrite."
+            )
+        if not (folder / "run.json").is_file():
+            raise RecipeError(
+                f"{folder}: holds no run, so --overwrite does not touch it. Name another with output_dir=."
+            )
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise RecipeError(
+            f"{folder}: cannot be written: {error.strerror}. Name another folder with output_dir=FOLDER."
+        ) from error
+
+
+def describe_recipe(recipe: Recipe[Any], path_or_name: str) -> dict[str, Any]:
+    """What run.json says of the recipe; never an absolute path."""
+    entry = None if "/" in path_or_name or path_or_name.endswith(".py") else installed_recipes().get(path_or_name)
+    origin = f"{entry.dist.name} {entry.dist.version}" if entry and entry.dist else Path(path_or_name).name
+    return {
+        "name": recipe.name,
+        "class": type(recipe).__name__,
+        "docstring": type(recipe).__doc__ or "",
+        "license": recipe.license,
+        "language": recipe.language,
+        "primary_metric": recipe.primary_metric,
+        "loaded_from": f"{ENTRY_POINT_GROUP}: {origin}" if entry else origin,
+        "sha256": sha256(recipe_file(recipe)),
+    }
+
+
+def installed_versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
+    """The version of Python and of each library that is installed."""
+    found = {"python": platform.python_version()}
+    for library in libraries:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def describe_hardware() -> dict[str, Any]:
+    """Processor, cores, memory and GPUs of this machine."""
+    import psutil
+    import torch
+
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return {
+        "cpu": _cpu_name(),
+        "cores": psutil.cpu_count(logical=True),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": [{"name": gpu.name, "memory_gib": round(gpu.total_memory / 2**30, 1)} for gpu in gpus],
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def peak_memory_gib() -> float:
+    """The largest memory of this process so far: on the GPU where there is one, else resident on the CPU, in GiB."""
+    import torch
+
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated()) / 2**30
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,258 @@
+"""The settings of a run: one flat name space in TRL's names, and where each value came from.
+
+Layers, each winning over the one before: defaults < recipe < demo < YAML file < command line.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from hf_finetune.errors import SHOWN_FAULTS, RecipeError, nearest
+
+COMMAND_LINE = "command line"
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=0.5)]
+
+
+class Settings(BaseModel):
+    """All that can be set, with its default; a comment beside a number says where it comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+    model_name_or_path: str = ""
+    """Base model: a Hub id or a folder. The recipe names it."""
+    model_revision: str = "main"
+    """Branch, tag or commit of the base model; resolved to a commit and recorded."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """What is computed in. auto: bfloat16, or float16 on a GPU without it (T4)."""
+    attn_implementation: str = "sdpa"
+    """Attention kernel, as transformers names it."""
+
+    load_in_4bit: bool = True
+    """Hold the base in 4 bits (QLoRA)."""
+    load_in_8bit: bool = False
+    """Hold the base in 8 bits instead."""
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"  # QLoRA, arXiv:2305.14314, section 3
+    """4-bit number format."""
+    use_bnb_nested_quant: bool = True  # double quantisation, arXiv:2305.14314, section 3
+    """Quantise the quantisation constants too: 0.37 bits a parameter less."""
+
+    lora_r: Positive = 16  # TRL's ModelConfig and PEFT's QLoRA guide
+    """Rank of the adapter."""
+    lora_alpha: Positive = 32  # twice the rank, as in TRL's ModelConfig
+    """Scale of the adapter: alpha / r multiplies it."""
+    lora_dropout: float = Field(default=0.05, ge=0, lt=1)  # arXiv:2305.14314, appendix B: 0.05 for small models
+    """Dropout on the adapter's input."""
+    lora_target_modules: list[str] = ["all-linear"]  # arXiv:2305.14314, section 4: all layers are needed
+    """Layers that get an adapter: all-linear, or names separated by commas."""
+    use_rslora: bool = False
+    """Scale by alpha / sqrt(r) (rank-stabilised LoRA, arXiv:2312.03732)."""
+    use_dora: bool = False
+    """Train magnitude and direction apart (DoRA, arXiv:2402.09353)."""
+
+    learning_rate: float = Field(default=2e-4, ge=0)  # arXiv:2305.14314, table 9, up to 13B
+    """Peak learning rate."""
+    lr_scheduler_type: Literal[
+        "linear",
+        "cosine",
+        "constant",
+        "constant_with_warmup",
+        "cosine_with_restarts",
+        "polynomial",
+        "inverse_sqrt",
+    ] = "cosine"  # alignment-handbook, zephyr-7b-beta QLoRA config
+    """How the learning rate changes after warm-up."""
+    warmup_steps: float = Field(default=0.1, ge=0)  # alignment-handbook, zephyr-7b-beta QLoRA config
+    """Warm-up: a number of steps, or below 1 a share of the run."""
+    num_train_epochs: float = Field(default=3.0, gt=0)  # transformers' TrainingArguments
+    """Passes over the training split."""
+    max_steps: int = -1
+    """Stop after this many steps; -1: after num_train_epochs."""
+    per_device_train_batch_size: Positive = 16  # arXiv:2305.14314, table 9
+    """Rows a step on one device."""
+    gradient_accumulation_steps: Positive = 1
+    """Batches added up before the weights change."""
+    per_device_eval_batch_size: Positive = 32
+    """Rows at a time in evaluation."""
+    max_grad_norm: float = Field(default=0.3, ge=0)  # arXiv:2305.14314, appendix B
+    """Gradients are clipped to this norm."""
+    weight_decay: float = Field(default=0.0, ge=0)  # arXiv:2305.14314, appendix B
+    """AdamW's weight decay."""
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    """AdamW's first decay rate."""
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1)  # arXiv:2305.14314, appendix B
+    """AdamW's second decay rate."""
+    adam_epsilon: float = Field(default=1e-8, gt=0)
+    """AdamW's epsilon."""
+    optim: str = "adamw_torch_fused"
+    """Optimiser, as transformers names it (adamw_torch_fused, adamw_8bit, paged_adamw_8bit, ...)."""
+    neftune_noise_alpha: float | None = None
+    """Noise on the embeddings while training (NEFTune, arXiv:2310.05914)."""
+    gradient_checkpointing: bool = True
+    """Compute activations again in the backward pass: less memory, about a third more time."""
+    max_length: Positive = 1024  # TRL's SFTConfig
+    """Rows with more tokens leave the training; they are counted and shown, never cut silently."""
+    dataloader_num_workers: int = Field(default=0, ge=0)
+    """Processes that prepare batches."""
+    seed: int = Field(default=42, ge=0)
+    """Seed of the split, the adapter's start and the order of rows."""
+
+    eval_strategy: Literal["epoch", "steps"] = "epoch"
+    """When the validation loss is taken and a checkpoint is kept."""
+    eval_steps: Positive = 100
+    """With eval_strategy=steps: every so many steps."""
+    early_stopping_patience: int = Field(default=2, ge=0)
+    """Stop after so many evaluations without a lower validation loss; 0: never."""
+    save_total_limit: Positive = 2
+    """Checkpoints kept on disk, the best one among them."""
+    logging_steps: Positive = 10
+    """Steps between two lines of training_log.jsonl."""
+    report_to: list[Literal["none", "trackio", "mlflow", "wandb", "tensorboard"]] = ["none"]
+    """Experiment trackers, through their own integrations in transformers."""
+    run_name: str | None = None
+    """The run's name in a tracker."""
+    output_dir: str = ""
+    """The run's folder; empty: runs/RECIPE."""
+
+    validation_size: Share = 0.1
+    """Share of the rows that pick the best checkpoint."""
+    test_size: Share = 0.1
+    """Share of the rows that are only evaluated."""
+    near_duplicate_similarity: float = Field(default=0.8, gt=0, le=1)  # Lee et al., arXiv:2107.06499
+    """Token Jaccard index from which two prompts must not stand in two splits."""
+
+    @field_validator("lora_target_modules", "report_to", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("run_name", "neftune_noise_alpha", mode="before")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        return None if isinstance(value, str) and value.lower() in ("none", "null", "") else value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_as_number(cls, value: object, info: Any) -> object:
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("it should be a value, not a truth value")
+        return value
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Some values and where they were written."""
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The settings of a run and the origin of each: `default` or a layer's name."""
+
+    values: Settings
+    origins: Mapping[str, str]
+
+    def as_json(self) -> dict[str, dict[str, Any]]:
+        """Value and origin of each setting, for run.json."""
+        values = self.values.model_dump()
+        return {name: {"value": values[name], "origin": self.origins[name]} for name in values}
+
+    def differing(self) -> dict[str, Any]:
+        """The settings that differ from the defaults."""
+        return {n: v for n, v in self.values.model_dump().items() if v != Settings.model_fields[n].default}
+
+
+def settle(layers: Sequence[Layer]) -> Settled:
+    """The settings that the layers give together, the last one winning.
+
+    Raises:
+        RecipeError: every unknown name (with the nearest known one), value of the wrong type, and contradiction.
+    """
+    merged = {name: value for layer in layers for name, value in layer.values.items()}
+    origins = {name: layer.origin for layer in layers for name in layer.values}
+    try:
+        values = Settings(**merged)
+    except ValidationError as error:
+        raise _all_in_words(list(error.errors()), origins) from None
+    every_origin = {name: origins.get(name, "default") for name in Settings.model_fields}
+    _refuse_contradictions(values, every_origin)
+    return Settled(values, every_origin)
+
+
+def read_yaml(path: Path) -> Layer:
+    """The settings of a YAML file: a flat mapping of names to values.
+
+    Raises:
+        RecipeError: no such file, not YAML (with the line), or not a flat mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}. Check the path after --config.") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        tab = "\t" in str(error.problem) or "'\\t'" in str(error.problem)
+        fix = "Replace the tab by spaces: YAML allows none in front of a name." if tab else "Write name: value lines."
+        raise RecipeError(f"{path}: line {line}: is not YAML ({error.problem}). {fix}") from error
+    if not isinstance(content, dict) and content is not None:
+        raise RecipeError(f"{path}: is {type(content).__name__}, not name: value lines. Write for example lora_r: 16.")
+    nested = [str(name) for name, value in (content or {}).items() if isinstance(value, dict)]
+    if nested:
+        raise RecipeError(f"{path}: {', '.join(nested)} holds further settings. Write all of them on one level.")
+    return Layer(str(path), {str(name): value for name, value in (content or {}).items()})
+
+
+def parse_assignments(words: Sequence[str]) -> Layer:
+    """The settings written as `name=value` on the command line.
+
+    Raises:
+        RecipeError: a word without `=`, or a name given twice.
+    """
+    values: dict[str, str] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        name = name.strip().lstrip("-")
+        if not sign:
+            raise RecipeError(f"{COMMAND_LINE}: {word!r} is no setting. Write name=value, for example lora_r=16.")
+        if name in values:
+            raise RecipeError(f"{COMMAND_LINE}: {name} is given twice. Give it once.")
+        values[name] = value.strip()
+    return Layer(COMMAND_LINE, values)
+
+
+def _all_in_words(errors: Sequence[Any], origins: Mapping[str, str]) -> RecipeError:
+    lines = [_in_words(error, origins) for error in errors]
+    more = [f"(and {len(lines) - SHOWN_FAULTS} more faults)"] if len(lines) > SHOWN_FAULTS else []
+    return RecipeError("\n".join(lines[:SHOWN_FAULTS] + more))
+
+
+def _in_words(error: Any, origins: Mapping[str, str]) -> str:
+    name = str(error["loc"][0])
+    origin = origins[name]
+    if error["type"] == "extra_forbidden":
+        return f"{origin}: no setting is called {name!r}. {nearest(name, Settings.model_fields)}"
+    message = str(error["msg"]).replace("Input should", "it should").removeprefix("Value error, ")
+    default = Settings.model_fields[name].default
+    return f"{origin}: {name} is {error['input']!r}; {message}. The default is {default!r}."
+
+
+def _refuse_contradictions(values: Settings, origins: Mapping[str, str]) -> None:
+    if values.load_in_4bit and values.load_in_8bit:
+        raise RecipeError(
+            f"{origins['load_in_8bit']}: load_in_8bit=true contradicts load_in_4bit=true "
+            f"({origins['load_in_4bit']}). Add load_in_4bit=false."
+        )
+    if values.load_in_8bit and values.use_dora:
+        raise RecipeError(
+            f"{origins['use_dora']}: DoRA does not train on an 8-bit base (PEFT 0.21). Use 4 bits, or leave out use_dora."
+        )

@@ -1,0 +1,284 @@
+"""`check_recipe`: what must hold for a recipe, as small named checks that need neither a model nor a network.
+
+Each check takes a recipe and a few of its rows and raises RecipeError with what is wrong and how to mend it. The heart
+is
+one invariant: the gold completion, through the recipe's own parse and score, is marked 1.0, and an unreadable answer
+costs marks.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from hf_finetune.data.checks import typed_rows
+from hf_finetune.data.reading import read_records
+from hf_finetune.data.sources import LocalFile, Source
+from hf_finetune.errors import RecipeError, nearest
+from hf_finetune.recipe import Recipe
+
+Check = Callable[[Recipe[Any], Sequence[Any]], None]
+
+ODD_ANSWERS = (
+    "",
+    " ",
+    "\n\n",
+    "\x00",
+    "🙂",
+    "null",
+    "{",
+    '{"a": ',
+    "[]",
+    "SELECT",
+    "0",
+    "-1e999",
+    "a" * 10_000,
+    "<|im_end|>",
+)
+
+LICENSES = frozenset(
+    """
+    apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 afl-3.0
+    artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5 cc-
+    by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0
+    cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0 cdla-
+    permissive-2.0 ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl
+    lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl
+    openmdw-1.0 openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl wtfpl fair-noncommercial-research-
+    license deepfloyd-if-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 grok2-community gemma unknown
+    other
+    """.split()
+)
+"""Licence ids that the Hub's model cards accept (its documentation, "Licenses")."""
+
+
+def check_recipe(recipe: Recipe[Any], rows: Sequence[Any] | Path | str) -> None:
+    """Runs every check on the rows, which are instances of the row type or a file of them; 10-20 odd rows are enough.
+
+    Raises:
+        RecipeError: with one line for each check that failed.
+    """
+    samples = read_rows(recipe, rows) if isinstance(rows, (Path, str)) else rows
+    faults = failed_checks(recipe, samples)
+    if faults:
+        raise RecipeError("\n".join(f"{name}: {fault}" for name, fault in faults.items()))
+
+
+def failed_checks(recipe: Recipe[Any], rows: Sequence[Any]) -> dict[str, str]:
+    """The name and the fault of each check that does not hold."""
+    if len(rows) < 2:
+        raise RecipeError("check_recipe: needs at least two rows. Give 10-20 odd ones.")
+    faults = {}
+    for check in CHECKS:
+        try:
+            check(recipe, rows)
+        except RecipeError as error:
+            faults[check.__name__] = str(error)
+    return faults
+
+
+def read_rows(recipe: Recipe[Any], path: Path | str) -> list[Any]:
+    """The rows of a file as instances of the recipe's row type."""
+    row_type = recipe.row_type()
+    fields = [field.name for field in dataclasses.fields(row_type)]
+    return typed_rows(read_records(LocalFile(str(path)).locate(), fields), row_type)
+
+
+def has_a_docstring(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
+    """The docstring opens the model card: what, whence, limits."""
+    if not (type(recipe).__dict__.get("__doc__") or "").strip():
+        raise RecipeError("the class has no docstring. Say what the task is, where its data are from, and its limits.")
+
+
+def has_a_frozen_row_type(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
+    """Rows are frozen dataclasses, so that no method can change them."""
+    row_type = recipe.row_type()
+    parameters = getattr(row_type, "__dataclass_params__", None)
+    if parameters is None or not parameters.frozen:
+        raise RecipeError(f"{row_type.__name__} is no frozen dataclass. Put @dataclass(frozen=True) above it.")
+
+
+def names_a_source(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
+    """The data set is something that can be located."""
+    if not isinstance(recipe.dataset, Source):
+        raise RecipeError("dataset is no source. Write HubDataset('owner/name') or LocalFile('rows.jsonl').")
+
+
+def has_a_known_license(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
+    """The licence is one that the Hub knows."""
+    if recipe.license not in LICENSES:
+        raise RecipeError(f"license {recipe.license!r} is not one the Hub knows. {nearest(recipe.license, LICENSES)}")
+
+
+def has_known_hyperparameters(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
+    """Hyperparameters are settings, with values of their types."""
+    from hf_finetune.settings import Layer, settle
+
+    settle([Layer("hyperparameters", recipe.hyperparameters)])
+
+
+def asks_and_answers_in_text(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
+    """Prompt and completion are text, and not empty."""
+    for number, row in enumerate(rows, 1):
+        for name, text in (("prompt", recipe.prompt(row)), ("completion", recipe.completion(row))):
+            if not isinstance(text, str) or not text.strip():
+                raise RecipeError(f"row {number}: {name}() gives {text!r}. Give back text that is not empty.")
+
+
+def does_not_ask_with_the_answer(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
+    """What only the completion reads must not change the prompt, nor may the answer stand in it."""
+    for number, row in enumerate(rows, 1):
+        answer_fields = [f for f, other in _changed(row) if _differs(recipe.completion, row, other)]
+        leaking = [f for f, other in _changed(row) if f in answer_fields and _differs(recipe.prompt, row, other)]
+        if answer_fields and set(leaking) == set(answer_fields):
+            raise RecipeError(
+                f"row {number}: prompt() reads {', '.join(sorted(set(leaking)))}, the answer. Leave it out."
+            )
+        if recipe.choices(row) is None and recipe.completion(row).strip() in recipe.prompt(row):
+            raise RecipeError(
+                f"row {number}: the prompt holds the answer {recipe.completion(row)[:40]!r}. Leave it out."
+            )
+
+
+def never_raises_in_parse(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
+    """A model may say anything; parse gives None for what it cannot read."""
+    gold = [recipe.completion(row) for row in rows]
+    for text in (
+        *ODD_ANSWERS,
+        *gold,
+        *(answer[: len(answer) // 2] for answer in gold),
+        *(answer * 2 for answer in gold),
+    ):
+        try:
+            recipe.parse(text)
+        except Exception as error:
+            raise RecipeError(
+                f"parse({text[:40]!r}) raises {type(error).__name__}: {error}. Give back None."
+            ) from error
+
+
+def gives_the_same_twice(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
+    """Methods are pure: called again they give the same, and the recipe holds no state."""
+    before = dict(vars(recipe))
+    gold = _gold(recipe, rows)
+    for row in rows:
+        for method in (recipe.prompt, recipe.completion, recipe.choices, recipe.group):
+            if method(row) != method(row):
+                raise RecipeError(
+                    f"{method.__name__}() gives two results for one row. Take out chance, clock and state."
+                )
+    if recipe.score(rows, gold) != recipe.score(rows, gold):
+        raise RecipeError("score() gives two results for the same answers. Take out chance, clock and state.")
+    if vars(recipe) != before:
+        raise RecipeError("a method changed the recipe itself. Keep no state in it.")
+
+
+def marks_the_gold_completion_full(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
+    """The gold completion, through parse and score, is worth 1.0, and each row's own mark is right."""
+    gold = _gold(recipe, rows)
+    for number, (row, prediction) in enumerate(zip(rows, gold, strict=True), 1):
+        if prediction is None:
+            raise RecipeError(f"row {number}: parse() cannot read the gold completion {recipe.completion(row)[:40]!r}.")
+        if not recipe.correct(row, prediction):
+            raise RecipeError(f"row {number}: correct() calls the gold completion {prediction!r} wrong.")
+    mark = _primary(recipe, rows, gold)
+    if not math.isclose(mark, 1.0, abs_tol=1e-9):
+        raise RecipeError(f"the gold completions are marked {mark:.3f}, not 1.0. parse() and score() disagree.")
+
+
+def takes_marks_off_unreadable_answers(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
+    """An answer that cannot be read is a wrong answer, not one to be left out."""
+    gold = _gold(recipe, rows)
+    if _primary(recipe, rows, [None, *gold[1:]]) >= _primary(recipe, rows, gold):
+        raise RecipeError("an unreadable answer (None) costs no marks. Count it as wrong in score().")
+    if recipe.correct(rows[0], None):
+        raise RecipeError("correct() calls an unreadable answer (None) right.")
+
+
+def scores_lie_in_0_to_1(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
+    """Marks are finite numbers in 0-1, the primary metric among them."""
+    gold = _gold(recipe, rows)
+    for predictions in (gold, [None] * len(gold), gold[1:] + gold[:1]):
+        marks = recipe.score(rows, predictions)
+        if recipe.primary_metric not in marks:
+            raise RecipeError(f"score() has no {recipe.primary_metric!r}. {nearest(recipe.primary_metric, marks)}")
+        for name, mark in marks.items():
+            if not 0 <= mark <= 1:  # False for NaN too
+                raise RecipeError(f"score() gives {name} = {mark}. Marks lie in 0-1, higher is better.")
+
+
+def offers_the_answer_among_the_choices(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
+    """Closed answers: the gold completion is one of them, they differ, and each can be read."""
+    for number, row in enumerate(rows, 1):
+        choices = recipe.choices(row)
+        if choices is None:
+            continue
+        if recipe.completion(row) not in choices:
+            raise RecipeError(f"row {number}: the completion {recipe.completion(row)!r} is not among {list(choices)}.")
+        readings = [recipe.parse(choice) for choice in choices]
+        if None in readings or len(set(map(repr, readings))) < len(choices):
+            raise RecipeError(f"row {number}: parse() cannot tell the choices {list(choices)} apart.")
+
+
+def groups_by_something_hashable(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
+    """group() gives something that rows can be sorted by."""
+    for row in rows:
+        try:
+            hash(recipe.group(row))
+        except TypeError as error:
+            raise RecipeError(
+                f"group() gives {recipe.group(row)!r}: {error}. Give back text, a number or a tuple."
+            ) from error
+
+
+CHECKS: tuple[Check, ...] = (
+    has_a_docstring,
+    has_a_frozen_row_type,
+    names_a_source,
+    has_a_known_license,
+    has_known_hyperparameters,
+    asks_and_answers_in_text,
+    does_not_ask_with_the_answer,
+    never_raises_in_parse,
+    gives_the_same_twice,
+    marks_the_gold_completion_full,
+    takes_marks_off_unreadable_answers,
+    scores_lie_in_0_to_1,
+    offers_the_answer_among_the_choices,
+    groups_by_something_hashable,
+)
+
+
+def _gold(recipe: Recipe[Any], rows: Sequence[Any]) -> list[Any]:
+    return [recipe.parse(recipe.completion(row)) for row in rows]
+
+
+def _primary(recipe: Recipe[Any], rows: Sequence[Any], predictions: Sequence[Any]) -> float:
+    return recipe.score(rows, predictions).get(recipe.primary_metric, math.nan)
+
+
+def _changed(row: Any) -> list[tuple[str, Any]]:
+    """The row with one field changed at a time: to each other value of a Literal, or to a text that stands nowhere."""
+    hints = get_type_hints(type(row))
+    changed = []
+    for field in dataclasses.fields(row):
+        value = getattr(row, field.name)
+        hint = hints[field.name]
+        others: tuple[Any, ...] = ()
+        if get_origin(hint) is Literal:
+            others = tuple(other for other in get_args(hint) if other != value)
+        elif isinstance(value, str):
+            others = ("⟂ changed ⟂",)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            others = (value + 1,)
+        changed += [(field.name, dataclasses.replace(row, **{field.name: other})) for other in others]
+    return changed
+
+
+def _differs(method: Callable[[Any], str], row: Any, other: Any) -> bool:
+    """Whether a method notices the change; a method that cannot work with the changed row has noticed it."""
+    try:
+        return method(row) != method(other)
+    except Exception:  # noqa: BLE001  # a recipe's method may fail in any way on a row that never was
+        return True
