@@ -40,7 +40,7 @@ class Report:
     answered_by: str
     """`likelihood of the choices` or `greedy generation`."""
     scores: dict[str, dict[str, float]]
-    """Metrics of `base`, `tuned` and, for closed answers, `majority`: always the training rows' most frequent answer."""
+    """Metrics of `base`, `tuned` and, for closed answers, `majority`: always the most frequent training answer."""
     intervals: dict[str, list[float]]
     """95 % bootstrap intervals of the primary metric: `base`, `tuned`, and their paired difference `gain`."""
     unreadable: dict[str, int]

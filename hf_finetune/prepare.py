@@ -88,7 +88,8 @@ def encode(recipe: Recipe[Any], prepared: Prepared, chat: ChatFormat, max_length
         if not fitting[name]:
             raise RecipeError(
                 f"data: all {plural(len(lengths[name]), 'row')} of the {name} split are longer than "
-                f"max_length={max_length} tokens (the shortest has {min(lengths[name])}). Raise it: max_length={max(lengths[name])}."
+                f"max_length={max_length} tokens (the shortest has {min(lengths[name])}). "
+                f"Raise it: max_length={max(lengths[name])}."
             )
     facts = {
         "tokens": {

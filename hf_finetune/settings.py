@@ -254,5 +254,6 @@ def _refuse_contradictions(values: Settings, origins: Mapping[str, str]) -> None
         )
     if values.load_in_8bit and values.use_dora:
         raise RecipeError(
-            f"{origins['use_dora']}: DoRA does not train on an 8-bit base (PEFT 0.21). Use 4 bits, or leave out use_dora."
+            f"{origins['use_dora']}: DoRA does not train on an 8-bit base (PEFT 0.21). "
+            f"Use 4 bits, or leave out use_dora."
         )

@@ -35,7 +35,7 @@ def main_module() -> None:
 
 
 def guarded(work: Callable[[], object]) -> None:
-    """Runs `work` and exits: a user's mistake gives one message and code 1 (usage: 2), a recipe's defect a traceback."""
+    """Runs `work` and exits: a user's mistake gives a message and code 1 (usage: 2), a recipe's defect a traceback."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports every trainer that is built
     try:
         work()
