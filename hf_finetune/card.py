@@ -1,6 +1,8 @@
 """Run, data and report -> the README.md of the model repo; from the run's files and nothing else."""
 
 import inspect
+import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,7 @@ def render_card(run: Run, data: dict[str, Any], report: Report) -> str:
         columns=columns,
         titles=titles,
         numerics=_numerics(run),
+        method="QLoRA" if _bits(run) == 4 else "LoRA",
         snippet=usage_snippet(run, report),
         data_source=_data_source(data),
         answers=sorted(data["answers"].get("train", {})),
@@ -71,7 +74,7 @@ def metadata(run: Run, data: dict[str, Any], report: Report) -> str:
         eval_results=results,
         language=run.recipe["language"],
         library_name="peft",
-        license=run.recipe["license"],
+        license=run.license,
         model_name=run.recipe["name"],
         pipeline_tag="text-generation",
         tags=["hf_finetune", "lora", run.recipe["name"], *(["qlora"] if _bits(run) == 4 else [])],
@@ -104,7 +107,7 @@ def _template(name: str) -> "jinja2.Template":
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=False,
     )
-    environment.filters["python"] = repr
+    environment.filters["python"] = partial(json.dumps, ensure_ascii=False)  # a JSON text is a Python text too
     return environment.get_template(name)
 
 

@@ -154,13 +154,14 @@ def quantization(settings: Settings) -> "BitsAndBytesConfig | None":
 
 
 def compute_dtype(settings: Settings) -> Any:
-    """The torch dtype that `dtype` means on this machine: float16 on a GPU that has no bfloat16 (T4)."""
+    """The torch dtype that `dtype` means here. auto: bfloat16, float16 on a GPU without it (T4), float32 on a CPU."""
     import torch
 
     if settings.dtype != "auto":
         return getattr(torch, settings.dtype)
-    has_bfloat16 = not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if has_bfloat16 else torch.float16
+    if not torch.cuda.is_available():
+        return torch.float32  # many CPUs only emulate bfloat16
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def guard_cpu_4bit_layers() -> None:

@@ -38,12 +38,15 @@ def run_recipe(
     source: Source,
     settled: Settled,
     folder: Path,
+    license: str | None,
     command: Sequence[str] = (),
     is_demo: bool = False,
     overwrite: bool = False,
     say: Callable[[str], None] = print,
 ) -> Report:
     """Prepares, trains, evaluates and writes the card; everything that can fail does so before the model is loaded.
+
+    `license` is the adapter's, None when it is not known (rows of the user's own).
 
     Raises:
         RecipeError: a mistake in the data, the base model's name, the settings or the folder.
@@ -65,6 +68,8 @@ def run_recipe(
         data=facts["source"],
         versions=installed_versions(),
         hardware=describe_hardware(),
+        license=license,
+        is_own_data=source != recipe.dataset,
         is_demo=is_demo,
         started=now(),
     )

@@ -25,7 +25,7 @@ class Run:
 
     command: list[str]
     recipe: dict[str, Any]
-    """Name, class, docstring, licence, where it was loaded from, and the hash of its file."""
+    """Name, class, docstring, where it was loaded from, and the hash of its file."""
     settings: dict[str, dict[str, Any]]
     """Value and origin of each setting."""
     base_model: dict[str, Any]
@@ -34,6 +34,10 @@ class Run:
     """Source, revision and the commit it was resolved to."""
     versions: dict[str, str]
     hardware: dict[str, Any]
+    license: str | None
+    """Of the adapter; None when it was trained on rows of the user's own and nothing is known of theirs."""
+    is_own_data: bool
+    """Whether other rows than the recipe's data set were used."""
     is_demo: bool = False
     started: str = ""
     finished: str = ""
@@ -92,7 +96,6 @@ def describe_recipe(recipe: Recipe[Any], path_or_name: str) -> dict[str, Any]:
         "name": recipe.name,
         "class": type(recipe).__name__,
         "docstring": type(recipe).__doc__ or "",
-        "license": recipe.license,
         "language": recipe.language,
         "primary_metric": recipe.primary_metric,
         "loaded_from": f"{ENTRY_POINT_GROUP}: {origin}" if entry else origin,

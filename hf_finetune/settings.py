@@ -28,7 +28,7 @@ class Settings(BaseModel):
     model_revision: str = "main"
     """Branch, tag or commit of the base model; resolved to a commit and recorded."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """What is computed in. auto: bfloat16, or float16 on a GPU without it (T4)."""
+    """What is computed in. auto: bfloat16, float16 on a GPU without it (T4), float32 on a CPU."""
     attn_implementation: str = "sdpa"
     """Attention kernel, as transformers names it."""
 

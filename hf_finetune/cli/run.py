@@ -36,7 +36,7 @@ def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, conf
         return
     refuse_several_processes()
     from hf_finetune.data.sources import LocalFile
-    from hf_finetune.demo import rows_file
+    from hf_finetune.demo import LICENSE, rows_file
 
     own_rows = data or (str(rows_file(loaded.name)) if demo else None)
     source = LocalFile(own_rows) if own_rows else loaded.dataset
@@ -48,10 +48,12 @@ def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, conf
     if demo:
         click.echo("demo      the base is a demonstration model of a few million parameters, of no other use")
     use_all_cores()
+    quieten_libraries()
     from hf_finetune.pipeline import run_recipe
 
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    report = run_recipe(loaded, recipe, source, settled, folder, command, demo, overwrite, click.echo)
+    license = loaded.license if own_rows is None else LICENSE if demo and not data else None
+    report = run_recipe(loaded, recipe, source, settled, folder, license, command, demo, overwrite, click.echo)
     click.echo("\n" + report.as_markdown())
     click.echo(f"run       {folder}: report.md, answers.jsonl, loss_curve.png, run.json")
     click.echo(f"adapter   {folder / 'adapter'}: load it as its README.md shows")
@@ -80,6 +82,15 @@ def refuse_several_processes() -> None:
     """Stops where the launcher started more than one process: that is not supported yet."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError("accelerate launch: several processes are not supported yet. Add --num_processes 1.")
+
+
+def quieten_libraries() -> None:
+    """Silences what the libraries say at import that a user can neither use nor mend."""
+    import logging
+
+    # It asks for the optional package kernels, for a CPU kernel that guard_cpu_4bit_layers() keeps out of use.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it warns when a process forks
 
 
 def use_all_cores() -> None:

@@ -8,11 +8,14 @@ from hf_finetune.errors import RecipeError
 
 FOLDER = Path(__file__).parent
 BASE_MODEL = FOLDER / "base"
+LICENSE = "apache-2.0"
+"""Of the sample rows and the base model, and so of an adapter made of them."""
 
 SETTINGS: Mapping[str, Any] = {
     "model_name_or_path": str(BASE_MODEL),
     "learning_rate": 2e-3,  # a model of 4 million parameters wants ten times a large one's
     "num_train_epochs": 6,
+    "lora_dropout": 0.0,
     "gradient_checkpointing": False,
 }
 """What the demonstration model needs otherwise than a real one."""

@@ -1,6 +1,7 @@
 """QLoRA through TRL's SFTTrainer, loss on the completion only; the best checkpoint on validation is kept."""
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,15 +97,18 @@ def _trainer(
     from trl import SFTTrainer
 
     patience = settings.early_stopping_patience
-    trainer = SFTTrainer(
-        model=model,
-        args=_arguments(settings, folder),
-        train_dataset=Dataset.from_list(list(train_rows)),
-        eval_dataset=Dataset.from_list(list(validation_rows)),
-        processing_class=tokenizer,
-        peft_config=adapter_config(settings),
-        callbacks=[log, ProgressBar(), *([EarlyStoppingCallback(patience)] if patience else [])],
-    )
+    with warnings.catch_warnings():
+        # PEFT 0.21 still asks transformers 5 by the attribute's old name.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        trainer = SFTTrainer(
+            model=model,
+            args=_arguments(settings, folder),
+            train_dataset=Dataset.from_list(list(train_rows)),
+            eval_dataset=Dataset.from_list(list(validation_rows)),
+            processing_class=tokenizer,
+            peft_config=adapter_config(settings),
+            callbacks=[log, ProgressBar(), *([EarlyStoppingCallback(patience)] if patience else [])],
+        )
     trainer.remove_callback(PrinterCallback)  # it prints every log line as a dict
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
