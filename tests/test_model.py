@@ -1,0 +1,130 @@
+"""Loading, quantising and saving, with real bitsandbytes and PEFT."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hf_finetune.errors import RecipeError
+from hf_finetune.model import (
+    adapter_config,
+    find_base_model,
+    load_adapter,
+    load_base_model,
+    load_tokenizer,
+    save_adapter,
+)
+from hf_finetune.settings import Settings
+from hf_finetune.train.trainer import count_parameters
+from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+def settings(base: Path, **values: Any) -> Settings:
+    return Settings(model_name_or_path=str(base), **values)
+
+
+def with_adapter(base: Path, **values: Any) -> PeftModel:
+    torch.manual_seed(0)
+    chosen = settings(base, lora_r=4, lora_dropout=0.0, **values)
+    return get_peft_model(load_base_model(find_base_model(chosen), chosen), adapter_config(chosen))
+
+
+def gradients(model: PeftModel) -> list[torch.Tensor]:
+    ids = torch.arange(3, 35)[None]
+    model.train()
+    model.zero_grad()
+    model(input_ids=ids, labels=ids).loss.backward()
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def test_the_base_is_held_in_nf4_with_double_quantisation(tiny_base: Path) -> None:
+    model = load_base_model(find_base_model(settings(tiny_base)), settings(tiny_base))
+    state = model.model.layers[0].self_attn.q_proj.weight.quant_state
+    assert (state.quant_type, state.nested) == ("nf4", True)
+
+
+def test_8_bit_and_unquantised_bases_load(tiny_base: Path) -> None:
+    eight = settings(tiny_base, load_in_4bit=False, load_in_8bit=True)
+    none = settings(tiny_base, load_in_4bit=False)
+    assert load_base_model(find_base_model(eight), eight).is_loaded_in_8bit
+    assert load_base_model(find_base_model(none), none).model.layers[0].self_attn.q_proj.weight.dtype == torch.float32
+
+
+def test_gradients_are_the_same_after_an_evaluation(tiny_base: Path) -> None:
+    """bitsandbytes on AVX512-BF16 repacks 4-bit weights in evaluation; without the guard this fails on such CPUs."""
+    model = with_adapter(tiny_base, dtype="bfloat16")
+    before = gradients(model)
+    model.eval()
+    with torch.inference_mode():
+        model(input_ids=torch.arange(3, 35)[None])
+    after = gradients(model)
+    assert before
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_packed_weights_count_as_what_they_unpack_to(tiny_base: Path) -> None:
+    packed, plain = with_adapter(tiny_base), with_adapter(tiny_base, load_in_4bit=False)
+    assert count_parameters(packed) == count_parameters(plain)
+    assert count_parameters(plain)["all_parameters"] == sum(p.numel() for p in plain.parameters())
+
+
+def test_a_saved_adapter_holds_two_files_and_no_path(tiny_base: Path, tmp_path: Path) -> None:
+    base = find_base_model(settings(tiny_base))
+    save_adapter(with_adapter(tiny_base), base, tmp_path / "adapter")
+    assert sorted(file.name for file in (tmp_path / "adapter").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    text = (tmp_path / "adapter" / "adapter_config.json").read_text()
+    assert str(tiny_base.parent) not in text
+    config = json.loads(text)
+    assert config["base_model_name_or_path"] == "tiny-base"
+    assert config["target_modules"] == sorted(config["target_modules"])
+    assert config["task_type"] == "CAUSAL_LM"
+
+
+def test_a_saved_adapter_answers_the_same_when_loaded_again(tiny_base: Path, tmp_path: Path) -> None:
+    model = with_adapter(tiny_base)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    base = find_base_model(settings(tiny_base))
+    save_adapter(model, base, tmp_path / "adapter")
+    again = load_adapter(load_base_model(base, settings(tiny_base)), tmp_path / "adapter")
+    ids = torch.arange(3, 35)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(model.eval()(ids).logits, again.eval()(ids).logits, rtol=0, atol=0)
+
+
+def test_an_adapter_with_missing_tensors_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    base = find_base_model(settings(tiny_base))
+    save_adapter(with_adapter(tiny_base), base, tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    del tensors[sorted(tensors)[0]]
+    save_file(tensors, file)
+    with pytest.raises(RecipeError, match="does not fit"):
+        load_adapter(load_base_model(base, settings(tiny_base)), tmp_path / "adapter")
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecipeError, match=r"has no config.json, tokenizer_config.json"):
+        find_base_model(settings(tmp_path / "empty"))
+    with pytest.raises(RecipeError, match="no such folder"):
+        find_base_model(settings(tmp_path / "none"))
+
+
+def test_damaged_files_of_a_base_are_named(tmp_path: Path) -> None:
+    for file in ("config.json", "tokenizer_config.json"):
+        (tmp_path / file).write_text("{}")
+    base = find_base_model(settings(tmp_path))
+    with pytest.raises(RecipeError, match="tokenizer cannot be loaded"):
+        load_tokenizer(base)
+    with pytest.raises(RecipeError, match="cannot be loaded"):
+        load_base_model(base, settings(tmp_path))
