@@ -20,6 +20,7 @@ from hf_finetune.prepare import encode, in_words, prepare, write_splits
 from hf_finetune.recipe import Recipe
 from hf_finetune.run import (
     Run,
+    check_folder,
     describe_hardware,
     describe_recipe,
     installed_versions,
@@ -28,8 +29,6 @@ from hf_finetune.run import (
     start_folder,
 )
 from hf_finetune.settings import Settled
-from hf_finetune.train import train
-from hf_finetune.train.curve import draw_loss_curve
 
 
 def run_recipe(
@@ -52,13 +51,14 @@ def run_recipe(
         RecipeError: a mistake in the data, the base model's name, the settings or the folder.
     """
     settings = settled.values
+    check_folder(folder, overwrite)
     prepared = prepare(recipe, source, settings)
     base = find_base_model(settings)
     tokenizer = load_tokenizer(base)
     chat = ChatFormat.of(tokenizer)
     encoded = encode(recipe, prepared, chat, settings.max_length)
     facts = prepared.facts | encoded.facts
-    start_folder(folder, overwrite)
+    start_folder(folder)
     write_splits(prepared, facts, folder)
     run = Run(
         command=list(command),
@@ -76,6 +76,9 @@ def run_recipe(
     run.write(folder)
     for line in in_words(facts):
         say(f"data      {line}")
+
+    from hf_finetune.train import train  # here, since it imports all of TRL: a fault above is told in a second
+    from hf_finetune.train.curve import draw_loss_curve
 
     model = load_base_model(base, settings)
     say(f"model     {base.name}, {model.get_memory_footprint() / 2**20:,.0f} MiB on {model.device.type}")

@@ -1,8 +1,12 @@
 """A Hub id and a revision -> the commit they mean now, with the Hub's reasons for refusing told apart."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hf_finetune.errors import RecipeError
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 TIMEOUT_SECONDS = 20.0
 
@@ -15,7 +19,7 @@ def resolve_commit(repo_id: str, revision: str, repo_type: str = "model") -> str
     """
     import httpx2
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     what = f"{'data set' if repo_type == 'dataset' else 'base model'} {repo_id!r}"
     if constants.HF_HUB_OFFLINE:
@@ -27,14 +31,14 @@ def resolve_commit(repo_id: str, revision: str, repo_type: str = "model") -> str
             api.auth_check(repo_id, repo_type=repo_type)
     except HFValidationError as error:
         raise RecipeError(f"{what}: is neither a folder here nor a Hub id such as 'owner/name'. Correct it.") from error
-    except httpx2.HTTPStatusError as error:
+    except HfHubHTTPError as error:
         raise refusal(what, repo_id, revision, error) from error
     except (httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
         return _cached_commit(repo_id, revision, repo_type, f"{what}: the Hub cannot be reached ({_reason(error)})")
     return str(info.sha)
 
 
-def refusal(what: str, repo_id: str, revision: str, error: Exception) -> RecipeError:
+def refusal(what: str, repo_id: str, revision: str, error: "HfHubHTTPError") -> RecipeError:
     """The error for an answer of the Hub that is a refusal, with what to do about it."""
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
@@ -48,7 +52,8 @@ def refusal(what: str, repo_id: str, revision: str, error: Exception) -> RecipeE
         return RecipeError(f"{what}: is gated, and {who}. Accept its terms at {page}, then {login}.")
     if isinstance(error, RevisionNotFoundError):
         return RecipeError(f"{what}: has no revision {revision!r}. Choose a branch, tag or commit listed at {page}.")
-    if "invalid" in str(error).lower() and "token" in str(error).lower():
+    # Without a token the Hub answers 401 for all it hides; with a good one 403 or 404, so 401 means a bad one.
+    if get_token() and getattr(error.response, "status_code", 0) == 401:
         return RecipeError(f"{what}: the Hub does not accept your token. Log in again with `hf auth login`.")
     if isinstance(error, RepositoryNotFoundError):
         return RecipeError(f"{what}: the Hub has none of that name, or it is private. Check the spelling, or {login}.")

@@ -1,5 +1,6 @@
 """What was run, on what and with what: the facts that run.json keeps."""
 
+import os
 import platform
 import shutil
 import sys
@@ -61,30 +62,36 @@ class Run:
         write_json(folder / "run.json", asdict(self))
 
 
-def start_folder(folder: Path, overwrite: bool) -> None:
-    """Makes the run's folder, which must not hold a run already unless it may be overwritten.
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """Whether the run's folder can be made; nothing is written yet.
 
     Raises:
-        RecipeError: when it holds a run or something else, or cannot be written.
+        RecipeError: when it holds a run that may not be replaced, or something else, or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not overwrite:
-            holds = "holds a run already" if (folder / "run.json").is_file() else "is there already and is not empty"
-            raise RecipeError(
-                f"{folder}: {holds}. Name another with output_dir=FOLDER, or replace it with --overwrite."
-            )
-        if not (folder / "run.json").is_file():
-            raise RecipeError(
-                f"{folder}: holds no run, so --overwrite does not touch it. Name another with output_dir=."
-            )
-        shutil.rmtree(folder)
+    holds_run = (folder / "run.json").is_file()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not (holds_run and overwrite):
+        if overwrite:
+            raise RecipeError(f"{folder}: holds no run, so --overwrite leaves it alone. Name another with output_dir=.")
+        holds = "holds a run already" if holds_run else "is there already and is not empty"
+        raise RecipeError(f"{folder}: {holds}. Name another with output_dir=FOLDER, or replace it with --overwrite.")
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        reason = "no right to write there" if nearest.is_dir() else "that is a file"
+        raise RecipeError(f"{folder}: cannot be made in {nearest}: {reason}. Name another with output_dir=FOLDER.")
+
+
+def start_folder(folder: Path) -> None:
+    """Makes the run's folder anew, without what an earlier run left there.
+
+    Raises:
+        RecipeError: when the disk refuses.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
     except OSError as error:
         raise RecipeError(
-            f"{folder}: cannot be written: {error.strerror}. Name another folder with output_dir=FOLDER."
+            f"{folder}: cannot be made: {error.strerror}. Name another with output_dir=FOLDER."
         ) from error
 
 

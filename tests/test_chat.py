@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
+
 from conftest import CHATML, make_base
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import RecipeError
-from transformers import AutoTokenizer
 
 
 def chat_of(base: Path, template: str | None = CHATML) -> ChatFormat:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from hf_finetune.chat import ChatFormat
 from hf_finetune.generate import choice_probabilities, generate_texts
 from hf_finetune.model import find_base_model, load_base_model, load_tokenizer
@@ -37,7 +38,11 @@ def test_choices_are_scored_as_one_by_one_without_padding(loaded: tuple[Any, Cha
         plain = [plain_log_likelihood(model, chat, prompt, choice) for choice in CHOICES]
         # float32 sums in another order: 1e-4 of a nat
         torch.testing.assert_close(
-            torch.tensor(probabilities), torch.tensor(plain).softmax(0).double(), rtol=1e-4, atol=1e-5, check_dtype=False
+            torch.tensor(probabilities),
+            torch.tensor(plain).softmax(0).double(),
+            rtol=1e-4,
+            atol=1e-5,
+            check_dtype=False,
         )
         assert sum(probabilities) == pytest.approx(1)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from loopback_hub import Fault, LoopbackHub
 
 PRELUDE = """

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+
 from hf_finetune.errors import RecipeError
 from hf_finetune.model import (
     adapter_config,
@@ -17,8 +20,6 @@ from hf_finetune.model import (
 )
 from hf_finetune.settings import Settings
 from hf_finetune.train.trainer import count_parameters
-from peft import PeftModel, get_peft_model
-from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from conftest import sample_rows
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import RecipeError
@@ -43,7 +44,9 @@ def test_the_first_loss_is_the_plain_loss_over_completion_tokens(tiny_base: Path
 
 def test_a_run_learns_easy_rows_and_keeps_its_best_step(tiny_base: Path, tmp_path: Path) -> None:
     result = trained(tiny_base, tmp_path, num_train_epochs=4, learning_rate=1e-2)
-    losses = {line["step"]: line["eval_loss"] for line in read_jsonl(tmp_path / "training_log.jsonl") if "eval_loss" in line}
+    losses = {
+        line["step"]: line["eval_loss"] for line in read_jsonl(tmp_path / "training_log.jsonl") if "eval_loss" in line
+    }
     assert len(losses) == 4
     assert result.facts["best_step"] == min(losses, key=losses.__getitem__)
     assert result.facts["best_validation_loss"] == pytest.approx(min(losses.values()))

@@ -40,9 +40,6 @@ def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, conf
 
     own_rows = data or (str(rows_file(loaded.name)) if demo else None)
     source = LocalFile(own_rows) if own_rows else loaded.dataset
-    source.locate() if isinstance(
-        source, LocalFile
-    ) else None  # a missing file is told before anything heavy is imported
     folder = Path(settled.values.output_dir or f"runs/{loaded.name}{'-demo' if demo else ''}")
     click.echo(f"recipe    {loaded.name}: {type(loaded).__name__} of {recipe}")
     if demo:
@@ -94,9 +91,7 @@ def quieten_libraries() -> None:
 
 
 def use_all_cores() -> None:
-    """Undoes OMP_NUM_THREADS=1, which `accelerate launch` sets on a machine without a GPU."""
-    import torch
-
+    """Undoes OMP_NUM_THREADS=1, which `accelerate launch` sets on a machine without a GPU; torch reads it at import."""
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ
     if launched and os.environ.get("OMP_NUM_THREADS") == "1" and hasattr(os, "sched_getaffinity"):
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))

@@ -1,0 +1,45 @@
+"""What a user is told: the nearest known name, and all faults of a file at once."""
+
+import pytest
+
+from hf_finetune.errors import SHOWN_FAULTS, RecipeError, many_faults, nearest, plural
+
+
+def test_the_nearest_known_name_is_offered() -> None:
+    assert nearest("learning_rte", ["lora_r", "learning_rate", "seed"]) == "Did you mean 'learning_rate'?"
+
+
+def test_the_known_names_are_listed_in_order_when_none_is_near() -> None:
+    assert nearest("zzz", ["seed", "lora_r"]) == "Known: lora_r, seed."
+
+
+def test_no_known_name_is_said_so() -> None:
+    assert nearest("anything", []) == "None is known."
+
+
+def test_all_faults_up_to_five_are_shown() -> None:
+    error = many_faults("rows.jsonl", [f"row {number}: broken." for number in range(1, 6)], total=9)
+    assert isinstance(error, RecipeError)
+    assert str(error).split("\n") == [
+        "rows.jsonl: 5 faults in 9 rows.",
+        *(f"  row {number}: broken." for number in range(1, 6)),
+    ]
+
+
+def test_the_first_five_of_many_faults_are_shown_with_the_number_of_the_others() -> None:
+    faults = [f"row {number}: broken." for number in range(1, 1236)]
+    lines = str(many_faults("rows.jsonl", faults, total=2000)).split("\n")
+    assert lines[0] == "rows.jsonl: 1,235 faults in 2,000 rows."
+    assert lines[1:-1] == [f"  {fault}" for fault in faults[:SHOWN_FAULTS]]
+    assert lines[-1] == "  (and 1230 more)"
+
+
+def test_other_things_than_rows_can_have_faults() -> None:
+    assert str(many_faults("tests", ["a: fails."], total=14, noun="check")).startswith("tests: 1 fault in 14 checks.")
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1200, "1,200 rows"), (1234567, "1,234,567 rows")]
+)
+def test_a_count_agrees_with_its_noun(count: int, words: str) -> None:
+    assert plural(count, "row") == words

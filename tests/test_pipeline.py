@@ -1,0 +1,175 @@
+"""The main job as a user runs it: under the Accelerate launcher, on the demo; and what comes out of it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import run_cli, sample_rows, write_rows
+from hf_finetune.demo import BASE_MODEL
+from hf_finetune.files import read_json, read_jsonl
+from hf_finetune.recipe import load_recipe
+from hf_finetune.testing import read_rows
+
+pytestmark = pytest.mark.slow
+
+NOT_HERE = "import sys; sys.modules['hf_finetune'] = None\n"  # an import of the package then fails
+
+
+def launch(*words: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """The finished process of `accelerate launch -m hf_finetune WORDS`."""
+    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet"]
+    return subprocess.run(
+        [*launcher, "-m", "hf_finetune", *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=1800
+    )
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished, shortened demo run, and what it printed in `said`."""
+    cwd = tmp_path_factory.mktemp("demo")
+    done = launch("finsent", "--demo", "num_train_epochs=2", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    run = cwd / "runs" / "finsent-demo"
+    (run / "said").write_text(done.stdout)
+    (run / "said_on_the_side").write_text(done.stderr)
+    return run
+
+
+def test_the_demo_leaves_every_file_that_the_readme_names(demo: Path) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    table = readme.split("| file | what it is |")[1].split("\n\n")[0]
+    names = [
+        name
+        for row in table.splitlines()
+        if row.count("|") == 3
+        for name in re.findall(r"`([\w./]+)`", row.split("|")[1])
+    ]
+    assert len(names) >= 8
+    assert [name for name in names if not (demo / name).exists()] == []
+    assert list(demo.rglob("*.partial")) == []
+
+
+def test_the_demo_teaches_something_and_says_how_sure_it_is(demo: Path) -> None:
+    report = read_json(demo / "report.json")
+    assert report["scores"]["tuned"]["macro_f1"] > report["scores"]["base"]["macro_f1"]
+    assert report["intervals"]["gain"][0] > 0
+    assert report["scores"]["tuned"]["accuracy"] == pytest.approx(
+        sum(answer["tuned"]["correct"] for answer in read_jsonl(demo / "answers.jsonl")) / report["rows"]
+    )
+
+
+def test_what_is_seen_is_a_page(demo: Path) -> None:
+    said = (demo / "said").read_text()
+    assert "demonstration model" in said
+    assert len(said.splitlines()) < 35
+    assert "Warning" not in (demo / "said_on_the_side").read_text()
+
+
+def test_no_prompt_is_in_two_splits_and_the_counts_are_true(demo: Path) -> None:
+    recipe = load_recipe("finsent")
+    splits = {name: read_rows(recipe, demo / "splits" / f"{name}.jsonl") for name in ("train", "validation", "test")}
+    prompts = [recipe.prompt(row) for rows in splits.values() for row in rows]
+    assert len(prompts) == len(set(prompts))
+    assert {name: len(rows) for name, rows in splits.items()} == read_json(demo / "data.json")["rows"]
+
+
+def test_nothing_to_push_holds_a_pickle_a_path_or_a_stub(demo: Path) -> None:
+    assert sorted(file.name for file in (demo / "adapter").iterdir()) == [
+        "README.md", "adapter_config.json", "adapter_model.safetensors",
+    ]  # fmt: skip
+    for name in ("README.md", "adapter_config.json"):
+        text = (demo / "adapter" / name).read_text()
+        assert str(BASE_MODEL.parent) not in text
+        assert not re.search(r"(?<![\w:/.])/(root|home|tmp|usr|work|Users)/", text)
+    assert "macro_f1" in (demo / "adapter" / "README.md").read_text()
+
+
+def test_the_card_says_what_the_report_says(demo: Path) -> None:
+    card = (demo / "adapter" / "README.md").read_text()
+    report = read_json(demo / "report.json")
+    assert f"| macro_f1 (primary) | {report['scores']['majority']['macro_f1']:.3f} |" in card
+    assert f"| {report['scores']['tuned']['macro_f1']:.3f} |" in card
+
+
+def test_the_cards_snippet_runs_where_this_package_is_not(demo: Path, tmp_path: Path) -> None:
+    card = (demo / "adapter" / "README.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.S)
+    shutil.copytree(demo / "adapter", tmp_path, dirs_exist_ok=True)
+    shutil.copytree(BASE_MODEL, tmp_path / BASE_MODEL.name)
+    (tmp_path / "snippet.py").write_text(NOT_HERE + snippet)
+    done = subprocess.run([sys.executable, "snippet.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in ("negative", "neutral", "positive")
+
+
+def test_the_adapter_gives_the_same_answers_where_this_package_is_not(demo: Path, tmp_path: Path) -> None:
+    """Plain transformers and PEFT, one unpadded row at a time, against what the run recorded."""
+    script = (
+        NOT_HERE
+        + f"""
+import json, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+base = {str(BASE_MODEL)!r}
+four = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                          bnb_4bit_compute_dtype=torch.float32)
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, quantization_config=four)
+model = PeftModel.from_pretrained(model, {str(demo / "adapter")!r}).eval()
+answers = []
+for line in open({str(demo / "answers.jsonl")!r}):
+    asked = [{{"role": "user", "content": json.loads(line)["prompt"]}}]
+    prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    scores = {{}}
+    for choice in ("negative", "neutral", "positive"):
+        start = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        end = tokenizer(choice + "<|im_end|>", add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            logp = model(torch.tensor([start + end])).logits[0].log_softmax(-1)
+        scores[choice] = sum(float(logp[len(start) - 1 + i, t]) for i, t in enumerate(end))
+    answers.append(max(scores, key=scores.get))
+print(json.dumps(answers))
+"""
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    recorded = [answer["tuned"]["text"] for answer in read_jsonl(demo / "answers.jsonl")]
+    same = sum(one == other for one, other in zip(json.loads(done.stdout), recorded, strict=True))
+    # Without this package's guard, bitsandbytes on AVX512-BF16 rounds its scales to bfloat16: near ties may fall otherwise.
+    assert same >= len(recorded) - 3
+
+
+def test_a_second_run_in_the_folder_is_refused_and_leaves_the_first(demo: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in demo.rglob("*")}
+    done = launch("finsent", "--demo", cwd=demo.parent.parent)
+    assert done.returncode == 1
+    assert "holds a run already" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {file: file.stat().st_mtime_ns for file in demo.rglob("*")} == before
+
+
+def test_a_recipe_by_path_with_open_answers_is_generated_and_marked(tmp_path: Path, tiny_base: Path) -> None:
+    assert run_cli("new", "colours", cwd=tmp_path).returncode == 0
+    rows = [{"question": f"{row['sentence']}?", "answer": row["label"]} for row in sample_rows(8)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    words = ("recipes/colours.py", "--data", "rows.jsonl", f"model_name_or_path={tiny_base}", "max_steps=2")
+    done = launch(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = read_json(tmp_path / "runs" / "colours" / "report.json")
+    assert report["answered_by"] == "greedy generation"
+    assert set(report["scores"]) == {"base", "tuned"}
+
+
+@pytest.mark.skipif(not os.environ.get("FINSENT_PHRASEBANK"), reason="FINSENT_PHRASEBANK names no PhraseBank file")
+def test_real_sentences_are_learned(tmp_path: Path) -> None:
+    """Takes up to 20 minutes: FINSENT_PHRASEBANK=Sentences_50Agree.txt pytest -k real_sentences."""
+    done = launch("finsent", "--demo", "--data", os.environ["FINSENT_PHRASEBANK"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    scores = read_json(tmp_path / "runs" / "finsent-demo" / "report.json")["scores"]
+    assert scores["tuned"]["macro_f1"] > max(scores["base"]["macro_f1"], scores["majority"]["macro_f1"]) + 0.2

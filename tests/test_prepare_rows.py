@@ -1,0 +1,232 @@
+"""From a source to three splits of typed rows, with the facts of what was read, dropped and kept together."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_finetune import LocalFile, Recipe, RecipeError
+from hf_finetune.data.splits import SPLITS
+from hf_finetune.files import sha256
+from hf_finetune.prepare import Prepared, in_words, prepare
+from hf_finetune.settings import Settings
+
+SETTINGS = Settings(validation_size=0.2, test_size=0.2)
+
+
+@dataclass(frozen=True)
+class Row:
+    text: str
+    label: str
+    company: str = ""
+
+
+class Closed(Recipe[Row]):
+    """Answers yes or no."""
+
+    base_model = "acme/base"
+    dataset = LocalFile("rows.jsonl")
+    license = "mit"
+    primary_metric = "accuracy"
+
+    def prompt(self, row: Row) -> str:
+        return f"Yes or no?\n\n{row.text}"
+
+    def completion(self, row: Row) -> str:
+        return row.label.strip()
+
+    def choices(self, row: Row) -> Sequence[str] | None:
+        return ("yes", "no")
+
+    def parse(self, text: str) -> str | None:
+        return text or None
+
+    def score(self, rows: Sequence[Row], predictions: Sequence[Any]) -> dict[str, float]:
+        return {"accuracy": 1.0}
+
+    def group(self, row: Row) -> str | None:
+        return row.company or None
+
+
+class Open(Closed):
+    """Answers with anything."""
+
+    def choices(self, row: Row) -> Sequence[str] | None:
+        return None
+
+
+def row(number: int, label: str, **more: str) -> dict[str, str]:
+    return {"text": f"first{number} middle{number} last{number}", "label": label, **more}
+
+
+def source(folder: Path, rows: Sequence[Mapping[str, str]]) -> LocalFile:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return LocalFile(str(path))
+
+
+def prepared(folder: Path, rows: Sequence[Mapping[str, str]], recipe: Closed | None = None) -> Prepared:
+    return prepare(recipe or Closed(), source(folder, rows), SETTINGS)
+
+
+HALF_YES = [row(number, "yes" if number % 2 else "no") for number in range(40)]
+
+
+def test_all_rows_come_typed_in_three_splits(tmp_path: Path) -> None:
+    ready = prepared(tmp_path, HALF_YES)
+    assert {name: len(ready.rows[name]) for name in SPLITS} == {"train": 24, "validation": 8, "test": 8}
+    every = [row for name in SPLITS for row in ready.rows[name]]
+    assert sorted(every, key=str) == sorted((Row(**row) for row in HALF_YES), key=str)
+
+
+def test_closed_answers_are_stratified_and_counted(tmp_path: Path) -> None:
+    ready = prepared(tmp_path, HALF_YES)
+    assert ready.facts["answers"] == {
+        "train": {"no": 12, "yes": 12},
+        "validation": {"no": 4, "yes": 4},
+        "test": {"no": 4, "yes": 4},
+    }
+    assert Counter(row.label for row in ready.rows["test"]) == ready.facts["answers"]["test"]
+
+
+def test_open_answers_are_not_counted(tmp_path: Path) -> None:
+    assert prepared(tmp_path, HALF_YES, Open()).facts["answers"] == {}
+
+
+def test_the_facts_tell_source_and_counts(tmp_path: Path) -> None:
+    rows = [
+        *HALF_YES,
+        row(0, "no"),
+        row(1, "no"),
+        row(2, "no", company="again"),
+        {"text": "FIRST4 middle4 last4!", "label": "no"},
+    ]
+    facts = prepared(tmp_path, rows).facts
+    del facts["answers"]
+    assert facts == {
+        "source": {
+            "name": "rows.jsonl",
+            "is_on_hub": False,
+            "revision": None,
+            "commit": None,
+            "files": {"rows.jsonl": sha256(tmp_path / "rows.jsonl")},
+        },
+        "rows_read": 44,
+        "exact_duplicates_dropped": 2,
+        "contradictory_dropped": 2,
+        "near_duplicate_clusters": 1,
+        "rows_in_near_duplicate_clusters": 2,
+        "near_duplicate_similarity": 0.8,
+        "rows": {name: facts["rows"][name] for name in SPLITS},
+    }
+    assert sum(facts["rows"].values()) == 40
+
+
+def test_the_facts_can_be_written_as_json(tmp_path: Path) -> None:
+    facts = prepared(tmp_path, HALF_YES).facts
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+
+
+def test_the_recipes_groups_stay_on_one_side(tmp_path: Path) -> None:
+    ready = prepared(tmp_path, [row(number, "yes", company=f"company {number // 4}") for number in range(80)])
+    companies = [{row.company for row in ready.rows[name]} for name in SPLITS]
+    assert all(companies)
+    assert sum(map(len, companies)) == 20
+
+
+def test_seed_shares_and_similarity_are_those_of_the_settings(tmp_path: Path) -> None:
+    rows = source(tmp_path, HALF_YES)
+    first, other = (prepare(Closed(), rows, Settings(seed=seed, test_size=0.3)) for seed in (1, 2))
+    assert first.facts["rows"] == {"train": 24, "validation": 4, "test": 12}
+    assert first.rows != other.rows
+    looser = Settings(near_duplicate_similarity=0.2)
+    chain = [{"text": f"a{n} b{n} c{n} common", "label": "yes"} for n in range(2)]
+    both = source(tmp_path, [*HALF_YES, *chain])
+    assert prepare(Closed(), both, looser).facts["near_duplicate_clusters"] == 0
+    assert prepare(Closed(), both, Settings(near_duplicate_similarity=0.1)).facts["near_duplicate_clusters"] == 1
+
+
+def test_all_rows_whose_answer_is_no_choice_are_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        prepared(tmp_path, [*HALF_YES, row(90, "maybe"), row(91, "yes"), row(92, "perhaps")])
+    assert str(caught.value) == (
+        "rows.jsonl: 2 faults in 43 rows.\n"
+        "  row 41: the answer 'maybe' is not one of yes, no.\n"
+        "  row 43: the answer 'perhaps' is not one of yes, no."
+    )
+
+
+def test_an_answer_that_is_empty_is_named(tmp_path: Path) -> None:
+    class Silent(Open):
+        """Answers with nothing where the row says so."""
+
+        def completion(self, row: Row) -> str:
+            return row.label.removeprefix("nothing")
+
+    with pytest.raises(RecipeError, match=r"rows\.jsonl: 1 fault in 41 rows\.\n  row 41: the answer is empty\."):
+        prepared(tmp_path, [*HALF_YES, row(90, "nothing")], Silent())
+
+
+def test_the_number_of_a_row_is_that_of_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n\n" + json.dumps(row(1, "maybe")) + "\n")
+    with pytest.raises(RecipeError, match="row 3: the answer 'maybe'"):
+        prepare(Closed(), LocalFile(str(file)), SETTINGS)
+
+
+def test_broken_rows_are_told_before_anything_else(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"rows\.jsonl: 1 fault in 41 rows\.\n  row 41: 'label' is missing"):
+        prepared(tmp_path, [*HALF_YES, {"text": "no label"}])
+
+
+def test_too_few_rows_are_told(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="data: 4 rows in 4 independent groups cannot fill"):
+        prepared(tmp_path, HALF_YES[:4])
+
+
+# In words
+
+
+def facts_with(**changes: Any) -> dict[str, Any]:
+    return {
+        "source": {"name": "acme/rows"},
+        "rows_read": 1234,
+        "rows": {"train": 1000, "validation": 110, "test": 111},
+        "exact_duplicates_dropped": 0,
+        "contradictory_dropped": 0,
+        "near_duplicate_clusters": 0,
+        "rows_in_near_duplicate_clusters": 0,
+        "near_duplicate_similarity": 0.8,
+        "max_length": 1024,
+        "longer_than_max_length": {"train": 0, "validation": 0, "test": 0},
+        **changes,
+    }
+
+
+def test_clean_data_are_told_in_one_line() -> None:
+    assert in_words(facts_with()) == ["1,234 rows from acme/rows: 1,000 train, 110 validation, 111 test"]
+
+
+def test_rows_that_were_left_out_are_told_with_the_reason() -> None:
+    lines = in_words(
+        facts_with(
+            exact_duplicates_dropped=1200,
+            contradictory_dropped=2,
+            longer_than_max_length={"train": 3, "validation": 1, "test": 5},
+        )
+    )
+    # Long rows of the test split are not left out: they are evaluated.
+    assert lines[1:] == ["left out: 1,200 exact duplicates, 2 with contradictory answers, 4 longer than 1024 tokens"]
+
+
+def test_a_reason_without_rows_is_not_told() -> None:
+    assert in_words(facts_with(contradictory_dropped=2))[1:] == ["left out: 2 with contradictory answers"]
+
+
+def test_near_duplicates_are_told_with_the_similarity() -> None:
+    lines = in_words(facts_with(near_duplicate_clusters=7, rows_in_near_duplicate_clusters=1500))
+    assert lines[1:] == ["1,500 near-duplicates (token Jaccard >= 0.8) kept on one side of the split"]
