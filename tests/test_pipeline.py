@@ -141,7 +141,7 @@ print(json.dumps(answers))
     assert done.returncode == 0, done.stderr
     recorded = [answer["tuned"]["text"] for answer in read_jsonl(demo / "answers.jsonl")]
     same = sum(one == other for one, other in zip(json.loads(done.stdout), recorded, strict=True))
-    # Without this package's guard, bitsandbytes on AVX512-BF16 rounds its scales to bfloat16: near ties may fall otherwise.
+    # Without the guard, bitsandbytes on AVX512-BF16 rounds its scales to bfloat16: near ties may fall otherwise.
     assert same >= len(recorded) - 3
 
 

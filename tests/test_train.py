@@ -44,9 +44,8 @@ def test_the_first_loss_is_the_plain_loss_over_completion_tokens(tiny_base: Path
 
 def test_a_run_learns_easy_rows_and_keeps_its_best_step(tiny_base: Path, tmp_path: Path) -> None:
     result = trained(tiny_base, tmp_path, num_train_epochs=4, learning_rate=1e-2)
-    losses = {
-        line["step"]: line["eval_loss"] for line in read_jsonl(tmp_path / "training_log.jsonl") if "eval_loss" in line
-    }
+    log = read_jsonl(tmp_path / "training_log.jsonl")
+    losses = {line["step"]: line["eval_loss"] for line in log if "eval_loss" in line}
     assert len(losses) == 4
     assert result.facts["best_step"] == min(losses, key=losses.__getitem__)
     assert result.facts["best_validation_loss"] == pytest.approx(min(losses.values()))
