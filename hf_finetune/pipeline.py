@@ -28,7 +28,7 @@ from hf_finetune.run import (
     peak_memory_gib,
     start_folder,
 )
-from hf_finetune.settings import Settled
+from hf_finetune.settings import Settled, check_against_run
 
 
 def run_recipe(
@@ -58,6 +58,7 @@ def run_recipe(
     chat = ChatFormat.of(tokenizer)
     encoded = encode(recipe, prepared, chat, settings.max_length)
     facts = prepared.facts | encoded.facts
+    check_against_run(settled, len(encoded.train))
     start_folder(folder)
     write_splits(prepared, facts, folder)
     run = Run(

@@ -3,6 +3,8 @@
 Layers, each winning over the one before: defaults < recipe < demo < YAML file < command line.
 """
 
+import importlib.util
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,6 +230,34 @@ def parse_assignments(words: Sequence[str]) -> Layer:
             raise RecipeError(f"{COMMAND_LINE}: {name} is given twice. Give it once.")
         values[name] = value.strip()
     return Layer(COMMAND_LINE, values)
+
+
+def planned_steps(settings: Settings, num_rows: int) -> int:
+    """Optimiser steps of a run over `num_rows` training rows on one process."""
+    batches = math.ceil(num_rows / settings.per_device_train_batch_size)
+    a_pass = max(1, math.ceil(batches / settings.gradient_accumulation_steps))
+    return settings.max_steps if settings.max_steps > 0 else math.ceil(a_pass * settings.num_train_epochs)
+
+
+def check_against_run(settled: Settled, num_rows: int) -> None:
+    """Whether the settings fit this machine and the number of training rows.
+
+    Raises:
+        RecipeError: an experiment tracker that is not installed; evaluations further apart than the run is long.
+    """
+    settings, origins = settled.values, settled.origins
+    absent = [name for name in settings.report_to if name != "none" and importlib.util.find_spec(name) is None]
+    if absent:
+        raise RecipeError(
+            f"{origins['report_to']}: report_to is {absent[0]}, which is not installed. "
+            f"Install it with: pip install 'hf_finetune[{absent[0]}]'"
+        )
+    steps = planned_steps(settings, num_rows)
+    if settings.eval_strategy == "steps" and settings.eval_steps > steps:
+        raise RecipeError(
+            f"{origins['eval_steps']}: eval_steps is {settings.eval_steps}, but the run has {steps} steps, so no "
+            f"checkpoint would ever be judged. Lower eval_steps, or set eval_strategy=epoch."
+        )
 
 
 def _all_in_words(errors: Sequence[Any], origins: Mapping[str, str]) -> RecipeError:

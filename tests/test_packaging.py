@@ -82,7 +82,9 @@ def build_wheel(source: Path, out: Path) -> Path:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This package's wheel, built from the files that git knows."""
     source = tmp_path_factory.mktemp("source")
-    listed = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -102,19 +104,19 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def install(environment: Path, *what: Path) -> None:
-    pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run(
-        [*pip, "--no-index", "--force-reinstall", *map(str, what)], capture_output=True, text=True, check=False
-    )
+def install(environment: Path, *wheels: Path) -> None:
+    pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "-q", "--no-deps", "--no-index"]
+    done = subprocess.run([*pip, "--force-reinstall", *map(str, wheels)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def plugin(folder: Path, name: str) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "pyproject.toml").write_text(textwrap.dedent(PLUGIN.format(name=name)))
-    (folder / f"{name}.py").write_text(textwrap.dedent(RECIPE))
-    return folder
+    """The wheel of a third party's package `name`, which registers the recipe `loudness`."""
+    source = folder / name
+    source.mkdir()
+    (source / "pyproject.toml").write_text(textwrap.dedent(PLUGIN.format(name=name)))
+    (source / f"{name}.py").write_text(textwrap.dedent(RECIPE))
+    return build_wheel(source, folder / f"{name}-wheel")
 
 
 def call(environment: Path, *words: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
@@ -144,7 +146,7 @@ def test_the_demonstration_model_is_small() -> None:
 
 
 def test_a_recipe_of_a_third_party_is_listed_and_runs(environment: Path, tmp_path: Path, tiny_base: Path) -> None:
-    install(environment, plugin(tmp_path / "plugin", "third_party"))
+    install(environment, plugin(tmp_path, "third_party"))
     write_rows(tmp_path / "rows.jsonl", sample_rows(8))
     assert "third_party" in call(environment, "hf-finetune", "list", cwd=tmp_path).stdout
     done = call(environment, "hf-finetune", "run", "loudness", f"model_name_or_path={tiny_base}", cwd=tmp_path)
@@ -153,7 +155,7 @@ def test_a_recipe_of_a_third_party_is_listed_and_runs(environment: Path, tmp_pat
 
 
 def test_two_packages_that_claim_one_name_are_both_named(environment: Path, tmp_path: Path) -> None:
-    install(environment, plugin(tmp_path / "one", "third_party"), plugin(tmp_path / "two", "rival"))
+    install(environment, plugin(tmp_path, "third_party"), plugin(tmp_path, "rival"))
     done = call(environment, "hf-finetune", "run", "loudness", cwd=tmp_path)
     assert done.returncode == 1
     assert "third_party" in done.stderr

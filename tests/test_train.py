@@ -77,9 +77,18 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_base: Path, tmp_path: Path)
         trained(tiny_base, tmp_path, num_train_epochs=20, learning_rate=1e30, max_grad_norm=0.0)
 
 
-@pytest.mark.parametrize("values", [{"use_dora": True}, {"use_rslora": True}, {"gradient_checkpointing": True},
-                                    {"load_in_4bit": False, "load_in_8bit": True}, {"load_in_4bit": False},
-                                    {"lora_target_modules": ["q_proj", "v_proj"]}, {"optim": "adamw_8bit"}])  # fmt: skip
+OTHER_FORMS: list[dict[str, Any]] = [
+    {"use_dora": True},
+    {"use_rslora": True},
+    {"gradient_checkpointing": True},
+    {"load_in_4bit": False, "load_in_8bit": True},
+    {"load_in_4bit": False},
+    {"lora_target_modules": ["q_proj", "v_proj"]},
+    {"optim": "adamw_8bit"},
+]
+
+
+@pytest.mark.parametrize("values", OTHER_FORMS, ids=str)
 def test_the_other_forms_train_too(tiny_base: Path, tmp_path: Path, values: dict[str, Any]) -> None:
     result = trained(tiny_base, tmp_path, max_steps=2, **values)
     assert result.facts["steps"] == 2

@@ -71,16 +71,21 @@ class HubDataset(Source):
         """The files at the resolved commit, from the local cache when they are there."""
         import httpx2
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
 
         commit = resolve_commit(self.id, self.revision, "dataset")
         what = f"data set {self.id!r}"
         try:
             names = self._file_names(commit)
             paths = [hf_hub_download(self.id, name, repo_type="dataset", revision=commit) for name in names]
-        except httpx2.HTTPStatusError as error:
+        except EntryNotFoundError as error:
+            raise RecipeError(
+                f"{what}: has no file {self.file!r} at {self.revision!r}, or it is not in the local cache. "
+                f"Name one that it has with HubDataset(file=...)."
+            ) from error
+        except HfHubHTTPError as error:
             raise refusal(what, self.id, self.revision, error) from error
-        except (httpx2.HTTPError, LocalEntryNotFoundError) as error:
+        except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
             raise RecipeError(
                 f"{what}: could not be downloaded ({error}). Try again, or give rows with --data FILE."
             ) from error
