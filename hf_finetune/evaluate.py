@@ -11,6 +11,7 @@ from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import plural
 from hf_finetune.files import read_json, write_json, write_jsonl, write_text
 from hf_finetune.generate import choice_probabilities, generate_texts
+from hf_finetune.model import explaining_full_memory
 from hf_finetune.recipe import Recipe
 from hf_finetune.settings import Settings
 
@@ -117,9 +118,10 @@ def evaluate(
     Leaves report.json, report.md and answers.jsonl in `folder`.
     """
     max_new_tokens = longest_answer(chat, [recipe.completion(row) for row in (*train, *test)])
-    with model.disable_adapter():
-        base = answer(model, chat, recipe, test, max_new_tokens, settings, "evaluate base")
-    tuned = answer(model, chat, recipe, test, max_new_tokens, settings, "evaluate fine-tuned")
+    with explaining_full_memory("Halve per_device_eval_batch_size."):
+        with model.disable_adapter():
+            base = answer(model, chat, recipe, test, max_new_tokens, settings, "evaluate base")
+        tuned = answer(model, chat, recipe, test, max_new_tokens, settings, "evaluate fine-tuned")
     report = compare(recipe, train, test, base, tuned, max_new_tokens)
     rows = zip(test, base, tuned, strict=True)
     write_jsonl(

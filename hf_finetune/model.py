@@ -1,10 +1,12 @@
 """Base model, tokenizer, quantisation and adapter: the one place where they are loaded."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.errors import RecipeError
+from hf_finetune.errors import RecipeError, nearest
 from hf_finetune.files import read_json, whole_folder, write_json
 from hf_finetune.resolve import resolve_commit
 from hf_finetune.settings import Settings
@@ -74,14 +76,15 @@ def load_base_model(base: BaseModel, settings: Settings) -> "PreTrainedModel":
 
     guard_cpu_4bit_layers()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            base.location,
-            revision=base.commit,
-            dtype=compute_dtype(settings),
-            quantization_config=quantization(settings),
-            attn_implementation=settings.attn_implementation,
-            device_map=_device_map(),
-        )
+        with explaining_full_memory("Take a smaller base model, or a GPU with more memory."):
+            model = AutoModelForCausalLM.from_pretrained(
+                base.location,
+                revision=base.commit,
+                dtype=compute_dtype(settings),
+                quantization_config=quantization(settings),
+                attn_implementation=settings.attn_implementation,
+                device_map=_device_map(),
+            )
     except (OSError, ValueError, ImportError) as error:
         raise RecipeError(f"base model {base.name!r}: cannot be loaded: {_first_line(error)}") from error
     return model
@@ -121,11 +124,31 @@ def save_adapter(model: "PeftModel", base: BaseModel, folder: Path) -> None:
         write_json(temporary / "adapter_config.json", config)
 
 
-def adapter_config(settings: Settings) -> "LoraConfig":
-    """PEFT's config for the adapter the settings describe."""
+@contextmanager
+def explaining_full_memory(advice: str) -> Iterator[None]:
+    """Turns the GPU's out-of-memory error inside the block into one that says what to do."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RecipeError(f"the GPU's memory is full ({_first_line(error)}). {advice}") from error
+
+
+def adapter_config(model: "PreTrainedModel", settings: Settings) -> "LoraConfig":
+    """PEFT's config for the adapter the settings describe, on a model that has the layers they name.
+
+    Raises:
+        RecipeError: when it has no layer of such a name.
+    """
+    import torch
     from peft import LoraConfig
 
     targets = settings.lora_target_modules
+    layers = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    unknown = [name for name in targets if name not in layers and targets != ["all-linear"]]
+    if unknown:
+        raise RecipeError(f"lora_target_modules: the base has no layer {unknown[0]!r}. {nearest(unknown[0], layers)}")
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.lora_r,

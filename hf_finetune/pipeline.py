@@ -21,9 +21,7 @@ from hf_finetune.recipe import Recipe
 from hf_finetune.run import (
     Run,
     check_folder,
-    describe_hardware,
     describe_recipe,
-    installed_versions,
     now,
     peak_memory_gib,
     start_folder,
@@ -67,12 +65,9 @@ def run_recipe(
         settings=settled.as_json(),
         base_model={"name": base.name, "revision": base.revision, "commit": base.commit},
         data=facts["source"],
-        versions=installed_versions(),
-        hardware=describe_hardware(),
         license=license,
         is_own_data=source != recipe.dataset,
         is_demo=is_demo,
-        started=now(),
     )
     run.write(folder)
     for line in in_words(facts):

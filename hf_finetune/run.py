@@ -33,14 +33,14 @@ class Run:
     """Id, revision and the commit it was resolved to."""
     data: dict[str, Any]
     """Source, revision and the commit it was resolved to."""
-    versions: dict[str, str]
-    hardware: dict[str, Any]
     license: str | None
     """Of the adapter; None when it was trained on rows of the user's own and nothing is known of theirs."""
     is_own_data: bool
     """Whether other rows than the recipe's data set were used."""
     is_demo: bool = False
-    started: str = ""
+    versions: dict[str, str] = field(default_factory=lambda: installed_versions())
+    hardware: dict[str, Any] = field(default_factory=lambda: describe_hardware())
+    started: str = field(default_factory=lambda: now())
     finished: str = ""
     training: dict[str, Any] = field(default_factory=dict)
     """Steps, epochs, seconds, peak memory, trainable parameters."""

@@ -31,7 +31,7 @@ class Settings(BaseModel):
     """Branch, tag or commit of the base model; resolved to a commit and recorded."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """What is computed in. auto: bfloat16, float16 on a GPU without it (T4), float32 on a CPU."""
-    attn_implementation: str = "sdpa"
+    attn_implementation: Literal["eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"] = "sdpa"
     """Attention kernel, as transformers names it."""
 
     load_in_4bit: bool = True
@@ -90,8 +90,11 @@ class Settings(BaseModel):
     """AdamW's second decay rate."""
     adam_epsilon: float = Field(default=1e-8, gt=0)
     """AdamW's epsilon."""
-    optim: str = "adamw_torch_fused"
-    """Optimiser, as transformers names it (adamw_torch_fused, adamw_8bit, paged_adamw_8bit, ...)."""
+    optim: Literal[
+        "adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor",
+        "lion_8bit", "paged_lion_8bit", "rmsprop", "sgd",
+    ] = "adamw_torch_fused"  # fmt: skip
+    """Optimiser, as transformers names it."""
     neftune_noise_alpha: float | None = None
     """Noise on the embeddings while training (NEFTune, arXiv:2310.05914)."""
     gradient_checkpointing: bool = True

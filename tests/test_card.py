@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from test_evaluate import report
 
 from hf_finetune.card import render_card
 from hf_finetune.evaluate import Report
+from hf_finetune.files import read_json
 from hf_finetune.run import Run
 from hf_finetune.settings import Layer, settle
 from hf_finetune.testing import LICENSES
@@ -156,3 +158,23 @@ def test_the_snippet_is_python(settings: dict[str, Any]) -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", card, re.S)
     compile(snippet, "card", "exec")
     assert f'revision="{COMMIT}"' in snippet
+
+
+REFERENCE_RUNS = sorted(path.parent for path in (Path(__file__).parent.parent / "model_cards").glob("*/run.json"))
+
+
+def test_there_are_reference_cards() -> None:
+    assert [folder.name for folder in REFERENCE_RUNS] == ["finsent"]
+
+
+@pytest.mark.parametrize("folder", REFERENCE_RUNS, ids=lambda folder: folder.name)
+def test_a_reference_card_is_what_its_files_render_to(folder: Path) -> None:
+    """After a wanted change of the template, write them again: `python tests/test_card.py`."""
+    rendered = render_card(Run.read(folder), read_json(folder / "data.json"), Report.read(folder))
+    assert rendered == (folder / "README.md").read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for reference in REFERENCE_RUNS:
+        card = render_card(Run.read(reference), read_json(reference / "data.json"), Report.read(reference))
+        (reference / "README.md").write_text(card, encoding="utf-8")

@@ -31,7 +31,8 @@ def settings(base: Path, **values: Any) -> Settings:
 def with_adapter(base: Path, **values: Any) -> PeftModel:
     torch.manual_seed(0)
     chosen = settings(base, lora_r=4, lora_dropout=0.0, **values)
-    return get_peft_model(load_base_model(find_base_model(chosen), chosen), adapter_config(chosen))
+    model = load_base_model(find_base_model(chosen), chosen)
+    return get_peft_model(model, adapter_config(model, chosen))
 
 
 def gradients(model: PeftModel) -> list[torch.Tensor]:
@@ -129,3 +130,8 @@ def test_damaged_files_of_a_base_are_named(tmp_path: Path) -> None:
         load_tokenizer(base)
     with pytest.raises(RecipeError, match="cannot be loaded"):
         load_base_model(base, settings(tmp_path))
+
+
+def test_a_layer_that_the_base_has_not_is_named_with_the_nearest(tiny_base: Path) -> None:
+    with pytest.raises(RecipeError, match=r"has no layer 'q_prj'. Did you mean 'q_proj'\?"):
+        with_adapter(tiny_base, lora_target_modules=["q_prj"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import RecipeError
-from hf_finetune.model import adapter_config, compute_dtype
+from hf_finetune.model import adapter_config, compute_dtype, explaining_full_memory
 from hf_finetune.settings import Settings
 from hf_finetune.train.callbacks import LogFile, ProgressBar
 
@@ -44,19 +44,22 @@ def train(
     Raises:
         RecipeError: when the loss is no longer a number, or the GPU's memory is full.
     """
-    import torch
+    from safetensors import SafetensorError
 
     log = LogFile(folder / "training_log.jsonl")
     trainer = _trainer(model, tokenizer, train_rows, validation_rows, settings, folder, log)
     started = time.monotonic()
-    try:
-        result = trainer.train()
-    except torch.OutOfMemoryError as error:
-        raise RecipeError(
-            f"training: the GPU's memory is full with {settings.per_device_train_batch_size} rows a step. Halve "
-            f"per_device_train_batch_size and double gradient_accumulation_steps (the result is the same), "
-            f"or add gradient_checkpointing=true."
-        ) from error
+    with explaining_full_memory(
+        "Halve per_device_train_batch_size and double gradient_accumulation_steps (the result is the same), "
+        "or add gradient_checkpointing=true."
+    ):
+        try:
+            result = trainer.train()
+        except (OSError, SafetensorError) as error:
+            raise RecipeError(
+                f"{folder / 'checkpoints'}: a checkpoint cannot be written: {error}. "
+                f"Make room there, or name another folder with output_dir=FOLDER."
+            ) from error
     facts = {
         "steps": result.global_step,
         "best_step": trainer.state.best_global_step,
@@ -106,7 +109,7 @@ def _trainer(
             train_dataset=Dataset.from_list(list(train_rows)),
             eval_dataset=Dataset.from_list(list(validation_rows)),
             processing_class=tokenizer,
-            peft_config=adapter_config(settings),
+            peft_config=adapter_config(model, settings),
             callbacks=[log, ProgressBar(), *([EarlyStoppingCallback(patience)] if patience else [])],
         )
     trainer.remove_callback(PrinterCallback)  # it prints every log line as a dict
