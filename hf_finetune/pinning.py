@@ -1,6 +1,7 @@
 """A recipe's source text with commits in the place of branches."""
 
 import ast
+import io
 
 from hf_finetune.errors import RecipeError
 
@@ -26,7 +27,14 @@ def pinned_source(source: str, class_name: str, commits: dict[str, str]) -> str:
         edits.append(_base_model_edit(assigned, commits["base_model_revision"]))
     if "revision" in commits:
         edits.append(_dataset_edit(assigned, commits["revision"]))
-    return _edited(source, edits)
+    edited = _edited(source, edits)
+    try:
+        ast.parse(edited)
+    except SyntaxError as error:
+        raise RecipeError(
+            "pin: the file is written so that it cannot be edited. Write revision= by hand."
+        ) from error
+    return edited
 
 
 Edit = tuple[int, int, int, int, str]
@@ -34,14 +42,14 @@ Edit = tuple[int, int, int, int, str]
 
 
 def _base_model_edit(assigned: dict[str, ast.stmt], commit: str) -> Edit:
-    own = assigned.get("base_model_revision")
+    own = getattr(assigned.get("base_model_revision"), "value", None)
     if own is not None:
-        return _replacing(getattr(own, "value"), f'"{commit}"')  # noqa: B009  # Assign and AnnAssign both have it
+        return _replacing(own, f'"{commit}"')
     base = assigned.get("base_model")
-    if base is None or base.end_lineno is None or base.end_col_offset is None:
+    if base is None or base.end_lineno is None:
         raise RecipeError("pin: the class has no line base_model = ... to pin. Write one.")
-    text = f'\n{" " * base.col_offset}base_model_revision = "{commit}"'
-    return base.end_lineno, base.end_col_offset, base.end_lineno, base.end_col_offset, text
+    below = base.end_lineno + 1  # a comment behind the value stays where it is
+    return below, 0, below, 0, f'{" " * base.col_offset}base_model_revision = "{commit}"\n'
 
 
 def _dataset_edit(assigned: dict[str, ast.stmt], commit: str) -> Edit:
@@ -63,8 +71,9 @@ def _replacing(node: ast.expr, text: str) -> Edit:
 
 
 def _edited(source: str, edits: list[Edit]) -> str:
-    lines = [line.encode() for line in source.splitlines(keepends=True)]
-    starts = [sum(map(len, lines[:index])) for index in range(len(lines))]
+    # Not splitlines(): it also breaks where Python ends no line, at a form feed or U+2028 in a docstring.
+    lines = [line.encode() for line in io.StringIO(source, newline="")]
+    starts = [sum(map(len, lines[:index])) for index in range(len(lines) + 1)]
     text = source.encode()
     for first_line, first_column, last_line, last_column, new in sorted(edits, reverse=True):
         begin, end = starts[first_line - 1] + first_column, starts[last_line - 1] + last_column

@@ -8,11 +8,11 @@ from statistics import median
 from typing import Any
 
 from hf_finetune.chat import ChatFormat
-from hf_finetune.data.checks import typed_rows
+from hf_finetune.data.checks import faulty_rows, typed_rows
 from hf_finetune.data.reading import Record, read_records
 from hf_finetune.data.sources import Source
 from hf_finetune.data.splits import SPLITS, Example, split_examples
-from hf_finetune.errors import RecipeError, many_faults, plural
+from hf_finetune.errors import RecipeError, plural
 from hf_finetune.files import sha256, write_json, write_jsonl
 from hf_finetune.recipe import Recipe
 from hf_finetune.settings import Settings
@@ -136,15 +136,16 @@ def in_words(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _examples(recipe: Recipe[Any], records: Sequence[Record], rows: Sequence[Any]) -> list[Example]:
-    examples, faults = [], []
+    examples: list[Example] = []
+    faults: list[tuple[Record, str]] = []
     for record, row in zip(records, rows, strict=True):
         choices = recipe.choices(row)
         completion = recipe.completion(row)
         if choices is not None and completion not in choices:
-            faults.append(f"row {record.number}: the answer {completion!r} is not one of {', '.join(choices)}.")
+            faults.append((record, f"the answer {completion!r} is not one of {', '.join(choices)}."))
         if not completion.strip():
-            faults.append(f"row {record.number}: the answer is empty.")
+            faults.append((record, "the answer is empty."))
         examples.append(Example(recipe.prompt(row), completion, choices is not None, recipe.group(row)))
     if faults:
-        raise many_faults(records[0].file, faults, len(records))
+        raise faulty_rows(faults, len(records))
     return examples

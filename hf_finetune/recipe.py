@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import sys
 import types
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -89,21 +90,32 @@ def register(name: str) -> Callable[[RecipeClass], RecipeClass]:
     return with_name
 
 
-def installed_recipes() -> dict[str, EntryPoint]:
+def installed_recipes() -> dict[str, list[EntryPoint]]:
     """The recipes of all installed packages by name, read from metadata alone: nothing is imported.
 
-    Raises:
-        RecipeError: when two packages claim one name.
+    A name has several entries when several packages claim it; `installed_recipe` then refuses it.
     """
-    found: dict[str, EntryPoint] = {}
+    found: dict[str, dict[str, EntryPoint]] = {}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        other = found.setdefault(entry.name, entry)
-        if _owner(other) != _owner(entry):
-            raise RecipeError(
-                f"recipe {entry.name!r}: is registered by two packages, {_owner(other)} and {_owner(entry)}. "
-                f"Uninstall one, or run a recipe by its file's path."
-            )
-    return dict(sorted(found.items()))
+        found.setdefault(entry.name, {}).setdefault(owner(entry), entry)
+    return {name: list(found[name].values()) for name in sorted(found)}
+
+
+def installed_recipe(name: str) -> EntryPoint:
+    """The one installed recipe of that name.
+
+    Raises:
+        RecipeError: when there is none (with the nearest name), or two packages claim it.
+    """
+    recipes = installed_recipes()
+    if name not in recipes:
+        raise RecipeError(f"recipe {name!r}: is not installed. {nearest(name, recipes)} A file is named by its path.")
+    if len(recipes[name]) > 1:
+        raise RecipeError(
+            f"recipe {name!r}: is registered by several packages, {' and '.join(map(owner, recipes[name]))}. "
+            f"Uninstall one, or run a recipe by its file's path."
+        )
+    return recipes[name][0]
 
 
 def load_recipe(path_or_name: str) -> Recipe[Any]:
@@ -137,12 +149,13 @@ def _from_file(path: str) -> type[Recipe[Any]]:
     if not file.is_file():
         siblings = [str(other) for other in file.parent.glob("*.py")] if file.parent.is_dir() else []
         raise RecipeError(f"{path}: there is no such recipe file. {nearest(path, siblings)}")
-    name = f"hf_finetune_recipe_{file.stem}"
+    # Two files of one name must not take each other's place in sys.modules, where dataclasses look their module up.
+    name = f"hf_finetune_recipe_{file.stem}_{zlib.crc32(bytes(file.resolve())):08x}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise RecipeError(f"{path}: is not a Python file. A recipe's file name ends in .py.")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up here
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return _registered(module, path)
 
@@ -150,11 +163,8 @@ def _from_file(path: str) -> type[Recipe[Any]]:
 def _registered(module: types.ModuleType, path: str) -> type[Recipe[Any]]:
     found = [
         value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Recipe)
-        and value.__module__ == module.__name__
-        and "name" in vars(value)
+        for value in dict.fromkeys(v for v in vars(module).values() if isinstance(v, type))
+        if issubclass(value, Recipe) and value.__module__ == module.__name__ and "name" in vars(value)
     ]
     if len(found) != 1:
         names = ", ".join(recipe.name for recipe in found) or "none"
@@ -163,14 +173,13 @@ def _registered(module: types.ModuleType, path: str) -> type[Recipe[Any]]:
 
 
 def _from_entry_point(name: str) -> type[Recipe[Any]]:
-    recipes = installed_recipes()
-    if name not in recipes:
-        raise RecipeError(f"recipe {name!r}: is not installed. {nearest(name, recipes)} A file is named by its path.")
-    loaded = recipes[name].load()
+    entry = installed_recipe(name)
+    loaded = entry.load()
     if not (isinstance(loaded, type) and issubclass(loaded, Recipe)):
-        raise RecipeError(f"recipe {name!r}: {recipes[name].value} of {_owner(recipes[name])} is not a Recipe class.")
+        raise RecipeError(f"recipe {name!r}: {entry.value} of {owner(entry)} is not a Recipe class.")
     return loaded
 
 
-def _owner(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else "an unnamed package"
+def owner(entry: EntryPoint) -> str:
+    """The package that registered a recipe, with its version."""
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unnamed package"

@@ -21,7 +21,7 @@ def resolve_commit(repo_id: str, revision: str, repo_type: str = "model") -> str
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
-    what = f"{'data set' if repo_type == 'dataset' else 'base model'} {repo_id!r}"
+    what = described(repo_id, repo_type)
     if constants.HF_HUB_OFFLINE:
         return _cached_commit(repo_id, revision, repo_type, f"{what}: HF_HUB_OFFLINE is set")
     api = HfApi()
@@ -32,18 +32,24 @@ def resolve_commit(repo_id: str, revision: str, repo_type: str = "model") -> str
     except HFValidationError as error:
         raise RecipeError(f"{what}: is neither a folder here nor a Hub id such as 'owner/name'. Correct it.") from error
     except HfHubHTTPError as error:
-        raise refusal(what, repo_id, revision, error) from error
+        raise refusal(repo_id, revision, repo_type, error) from error
     except (httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
         return _cached_commit(repo_id, revision, repo_type, f"{what}: the Hub cannot be reached ({_reason(error)})")
     return str(info.sha)
 
 
-def refusal(what: str, repo_id: str, revision: str, error: "HfHubHTTPError") -> RecipeError:
+def described(repo_id: str, repo_type: str) -> str:
+    """What a repo is called in messages."""
+    return f"{'data set' if repo_type == 'dataset' else 'base model'} {repo_id!r}"
+
+
+def refusal(repo_id: str, revision: str, repo_type: str, error: "HfHubHTTPError") -> RecipeError:
     """The error for an answer of the Hub that is a refusal, with what to do about it."""
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    page = f"{constants.ENDPOINT}/{repo_id}"
+    what = described(repo_id, repo_type)
+    page = f"{constants.ENDPOINT}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
     login = (
         "use a token of an account that has access" if get_token() else "log in with `hf auth login` or set HF_TOKEN"
     )

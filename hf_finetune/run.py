@@ -13,7 +13,7 @@ from typing import Any
 
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json, sha256, write_json
-from hf_finetune.recipe import ENTRY_POINT_GROUP, Recipe, installed_recipes, recipe_file
+from hf_finetune.recipe import ENTRY_POINT_GROUP, Recipe, installed_recipe, is_path, owner, recipe_file
 
 LIBRARIES = (
     "hf_finetune torch transformers trl peft accelerate bitsandbytes datasets evaluate huggingface_hub tokenizers"
@@ -87,8 +87,9 @@ def start_folder(folder: Path) -> None:
         RecipeError: when the disk refuses.
     """
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():  # not the folder itself, which may be a link or a mounted volume
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     except OSError as error:
         raise RecipeError(
             f"{folder}: cannot be made: {error.strerror}. Name another with output_dir=FOLDER."
@@ -97,15 +98,15 @@ def start_folder(folder: Path) -> None:
 
 def describe_recipe(recipe: Recipe[Any], path_or_name: str) -> dict[str, Any]:
     """What run.json says of the recipe; never an absolute path."""
-    entry = None if "/" in path_or_name or path_or_name.endswith(".py") else installed_recipes().get(path_or_name)
-    origin = f"{entry.dist.name} {entry.dist.version}" if entry and entry.dist else Path(path_or_name).name
+    by_path = is_path(path_or_name)
+    origin = Path(path_or_name).name if by_path else f"{ENTRY_POINT_GROUP}: {owner(installed_recipe(path_or_name))}"
     return {
         "name": recipe.name,
         "class": type(recipe).__name__,
         "docstring": type(recipe).__doc__ or "",
         "language": recipe.language,
         "primary_metric": recipe.primary_metric,
-        "loaded_from": f"{ENTRY_POINT_GROUP}: {origin}" if entry else origin,
+        "loaded_from": origin,
         "sha256": sha256(recipe_file(recipe)),
     }
 

@@ -23,7 +23,9 @@ Share = Annotated[float, Field(gt=0, lt=0.5)]
 class Settings(BaseModel):
     """All that can be set, with its default; a comment beside a number says where it comes from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, allow_inf_nan=False, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+    )
 
     model_name_or_path: str = ""
     """Base model: a Hub id or a folder. The recipe names it."""
@@ -194,27 +196,41 @@ def read_yaml(path: Path) -> Layer:
     """The settings of a YAML file: a flat mapping of names to values.
 
     Raises:
-        RecipeError: no such file, not YAML (with the line), or not a flat mapping.
+        RecipeError: no such file, not YAML (with the line), not a flat mapping, or a name given twice.
     """
+    content, names = _load_yaml(path)
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: is {type(content).__name__}, not name: value lines. Write for example lora_r: 16.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RecipeError(f"{path}: {', '.join(twice)} is given twice. Give it once.")
+    nested = [str(name) for name, value in content.items() if isinstance(value, dict)]
+    if nested:
+        raise RecipeError(f"{path}: {', '.join(nested)} holds further settings. Write all of them on one level.")
+    return Layer(str(path), {str(name): value for name, value in content.items()})
+
+
+def _load_yaml(path: Path) -> tuple[Any, list[str]]:
+    """What a YAML file holds, an empty mapping for nothing, and the names at its top, of which PyYAML drops doubles."""
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        top = yaml.compose(text, yaml.SafeLoader)
+        names = [str(key.value) for key, _ in top.value] if isinstance(top, yaml.MappingNode) else []
+        content = yaml.safe_load(text)
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}. Check the path after --config.") from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from error
+    except (yaml.reader.ReaderError, ValueError) as error:
+        raise RecipeError(f"{path}: is not YAML ({str(error).splitlines()[0]}). Write name: value lines.") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         tab = "\t" in str(error.problem) or "'\\t'" in str(error.problem)
         fix = "Replace the tab by spaces: YAML allows none in front of a name." if tab else "Write name: value lines."
         raise RecipeError(f"{path}: line {line}: is not YAML ({error.problem}). {fix}") from error
-    if not isinstance(content, dict) and content is not None:
-        raise RecipeError(f"{path}: is {type(content).__name__}, not name: value lines. Write for example lora_r: 16.")
-    nested = [str(name) for name, value in (content or {}).items() if isinstance(value, dict)]
-    if nested:
-        raise RecipeError(f"{path}: {', '.join(nested)} holds further settings. Write all of them on one level.")
-    return Layer(str(path), {str(name): value for name, value in (content or {}).items()})
+    return ({} if content is None else content), names
 
 
 def parse_assignments(words: Sequence[str]) -> Layer:

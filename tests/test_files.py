@@ -112,7 +112,6 @@ def test_folders_on_the_way_to_a_file_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "first" / "report.txt").read_text() == "text"
 
 
-@pytest.mark.xfail(strict=True, raises=NotADirectoryError, reason="whole_file's clean-up hides its own RecipeError")
 def test_a_file_below_a_regular_file_is_a_mistake_that_can_be_mended(tmp_path: Path) -> None:
     (tmp_path / "regular").write_text("a file, not a folder")  # stands for missing rights, which root always has
     with pytest.raises(RecipeError, match=r"report\.txt: cannot be written: .*output_dir=FOLDER"):

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from hf_finetune.errors import RecipeError, nearest, plural
+from hf_finetune.errors import RecipeError, plural
 from hf_finetune.files import write_text
-from hf_finetune.recipe import Recipe, installed_recipes, is_path, load_recipe
+from hf_finetune.recipe import Recipe, installed_recipe, installed_recipes, is_path, load_recipe, owner
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 
@@ -17,9 +17,10 @@ TEMPLATES = Path(__file__).parent.parent / "templates"
 @click.command("list")
 def list_recipes() -> None:
     """Show the installed recipes and the packages they come from."""
-    for name, entry in installed_recipes().items():
-        owner = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unnamed package"
-        click.echo(f"{name:20} {entry.value}  ({owner})")
+    for name, entries in installed_recipes().items():
+        for entry in entries:
+            clash = "  claimed by several packages: uninstall one" if len(entries) > 1 else ""
+            click.echo(f"{name:20} {entry.value}  ({owner(entry)}){clash}")
 
 
 @click.command()
@@ -93,12 +94,13 @@ def pin(recipe: str) -> None:
 
 def installed_file(name: str) -> Path:
     """The source file of an installed recipe, found without importing it."""
-    recipes = installed_recipes()
-    if name not in recipes:
-        raise RecipeError(f"recipe {name!r}: is not installed. {nearest(name, recipes)}")
-    spec = importlib.util.find_spec(recipes[name].module)
+    entry = installed_recipe(name)
+    try:
+        spec = importlib.util.find_spec(entry.module)
+    except ModuleNotFoundError:
+        spec = None
     if spec is None or spec.origin is None:
-        raise RecipeError(f"recipe {name!r}: its file {recipes[name].module} is gone. Install its package again.")
+        raise RecipeError(f"recipe {name!r}: its file {entry.module} is gone. Install its package again.")
     return Path(spec.origin)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, get_type_hints
 
 from hf_finetune.data.reading import Record
-from hf_finetune.errors import many_faults, nearest
+from hf_finetune.errors import RecipeError, many_faults, nearest
 
 Row = TypeVar("Row")
 
@@ -20,7 +20,8 @@ def typed_rows(records: Sequence[Record], row_type: type[Row]) -> list[Row]:
     from pydantic import TypeAdapter, ValidationError
 
     adapter = TypeAdapter(row_type)
-    rows, faults = [], []
+    rows: list[Row] = []
+    faults: list[tuple[Record, str]] = []
     for record in records:
         try:
             # Strict JSON for files that know types: "2" in a jsonl is text, not a number.
@@ -30,15 +31,23 @@ def typed_rows(records: Sequence[Record], row_type: type[Row]) -> list[Row]:
                 else adapter.validate_json(json.dumps(record.values, default=str), strict=True)
             )
         except ValidationError as error:
-            faults.append(f"row {record.number}: {_in_words(error.errors(), record)}")
+            faults.append((record, _in_words(error.errors(), record)))
             continue
         blanks = _blank_fields(row)
         if blanks:
-            faults.append(f"row {record.number}: {', '.join(map(repr, blanks))} is empty.")
+            faults.append((record, f"{', '.join(map(repr, blanks))} is empty."))
         rows.append(row)
     if faults:
-        raise many_faults(records[0].file, faults, len(records))
+        raise faulty_rows(faults, len(records))
     return rows
+
+
+def faulty_rows(faults: Sequence[tuple[Record, str]], total: int) -> RecipeError:
+    """One error for all faulty rows, each with its number, and with its file where the source has several."""
+    files = list(dict.fromkeys(record.file for record, _ in faults))
+    several = len(files) > 1
+    lines = [f"{record.file + ', ' if several else ''}row {record.number}: {fault}" for record, fault in faults]
+    return many_faults(", ".join(files), lines, total)
 
 
 def _blank_fields(row: Any) -> list[str]:

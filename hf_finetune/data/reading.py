@@ -13,6 +13,7 @@ from hf_finetune.data.sources import READABLE, Located
 from hf_finetune.errors import RecipeError, many_faults
 
 DELIMITERS = ",;\t|"
+TOO_MANY = "cells beyond the header"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def decode(content: bytes) -> str:
 
 def _read(path: Path, member: str | None, fields: Sequence[str]) -> list[Record]:
     try:
-        name, content = (path.name, path.read_bytes()) if path.suffix != ".zip" else _unzip(path, member)
+        name, content = (path.name, path.read_bytes()) if path.suffix.lower() != ".zip" else _unzip(path, member)
     except OSError as error:
         raise RecipeError(f"{path.name}: cannot be read: {error.strerror}. Check its rights.") from error
     readers: dict[str, Callable[[str, bytes, Sequence[str]], list[Record]]] = {
@@ -72,11 +73,13 @@ def _unzip(path: Path, member: str | None) -> tuple[str, bytes]:
             readable = [
                 name
                 for name in archive.namelist()
-                if Path(name).suffix in READABLE and not name.startswith("__MACOSX/")
+                if Path(name).suffix.lower() in READABLE and not name.startswith("__MACOSX/")
             ]
             if member is None and len(readable) == 1:
                 member = readable[0]
             if member not in archive.namelist():
+                if not readable:
+                    raise RecipeError(f"{path.name}: holds no readable file. Known: {', '.join(READABLE)}.")
                 wanted = f"has no {member!r}" if member else "holds several files"
                 raise RecipeError(f"{path.name}: {wanted}. Name one with member=: {', '.join(readable)}.")
             return Path(member).name, archive.read(member)
@@ -104,26 +107,39 @@ def _json(name: str, content: bytes, fields: Sequence[str]) -> list[Record]:
         if error.msg == "Extra data":  # several objects, one after the other: JSONL under another name
             return _jsonl(name, content, fields)
         raise RecipeError(f"{name}: line {error.lineno}: is not JSON ({error.msg}). Mend that line.") from error
-    rows = next((v for v in value.values() if isinstance(v, list)), None) if isinstance(value, dict) else value
-    if not isinstance(rows, list):
+    lists = [v for v in (value.values() if isinstance(value, dict) else [value]) if isinstance(v, list)]
+    rows = next((v for v in lists if any(isinstance(row, dict) for row in v)), lists[0] if lists else None)
+    if rows is None:
         raise RecipeError(f"{name}: holds no list of rows. Write them as [{{...}}, {{...}}], or one a line as .jsonl.")
-    try:
-        return [_record(name, number, row) for number, row in enumerate(rows, 1)]
-    except ValueError as error:
-        raise RecipeError(f"{name}: a row is not an object ({error}). Write each as {{...}}.") from error
+    records, faults = [], []
+    for number, row in enumerate(rows, 1):
+        try:
+            records.append(_record(name, number, row))
+        except ValueError as error:
+            faults.append(f"row {number}: is not a JSON object ({error}).")
+    if faults:
+        raise many_faults(name, faults, len(rows))
+    return records
 
 
 def _csv(name: str, content: bytes, fields: Sequence[str]) -> list[Record]:
-    text = decode(content)
+    csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # a cell may hold a whole document
+    text = decode(content).replace("\r\n", "\n").replace("\r", "\n")
     header = text.split("\n", 1)[0]
 
     def fit(delimiter: str) -> tuple[int, int]:
         columns = next(csv.reader([header], delimiter=delimiter), [])
         return len({column.strip() for column in columns} & set(fields)), len(columns)
 
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=fit), skipinitialspace=True)
-    rows = [{(key or "").strip(): value for key, value in row.items() if value is not None} for row in reader]
-    return [Record(name, number, row, is_text=True) for number, row in enumerate(rows, 1)]
+    delimiter = max(DELIMITERS, key=fit)
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, restkey=TOO_MANY)
+    rows = list(reader)
+    faults = [f"row {n}: has more cells than the header ({delimiter!r} parts them)." for n, r in enumerate(rows, 1)
+              if TOO_MANY in r]  # fmt: skip
+    if faults:
+        raise many_faults(name, faults, len(rows))
+    cells = [{key.strip(): value for key, value in row.items() if value is not None} for row in rows]
+    return [Record(name, number, row, is_text=True) for number, row in enumerate(cells, 1)]
 
 
 def _text_at_label(name: str, content: bytes, fields: Sequence[str]) -> list[Record]:

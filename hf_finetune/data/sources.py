@@ -84,7 +84,7 @@ class HubDataset(Source):
                 f"Name one that it has with HubDataset(file=...)."
             ) from error
         except HfHubHTTPError as error:
-            raise refusal(what, self.id, self.revision, error) from error
+            raise refusal(self.id, self.revision, "dataset", error) from error
         except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
             raise RecipeError(
                 f"{what}: could not be downloaded ({error}). Try again, or give rows with --data FILE."

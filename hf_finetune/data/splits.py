@@ -67,7 +67,7 @@ def near_duplicate_pairs(texts: Sequence[str], similarity: float) -> Iterable[tu
     can only be that similar when the first `n - ceil(similarity * n) + 1` words of both share one; the rest is never
     compared.
     """
-    words = [tokens(text) for text in texts]
+    words = [tokens(text) or frozenset({""}) for text in texts]  # texts without a word are all the same
     frequency = Counter(word for text in words for word in text)
     seen: dict[str, list[int]] = defaultdict(list)
     for index, text in enumerate(words):
@@ -144,14 +144,15 @@ def _assign(
         first = examples[cluster[0]]
         strata[first.completion if first.is_closed else ""].append(cluster)
     splits: dict[str, list[int]] = {name: [] for name in SPLITS}
+    lacking = dict.fromkeys(SPLITS, 0.0)  # carried on: strata too small to divide even each other out
     for stratum in sorted(strata):
         chance.shuffle(strata[stratum])
         ordered = sorted(strata[stratum], key=len, reverse=True)  # large ones first: the small ones even it out
-        filled = dict.fromkeys(SPLITS, 0)
-        total = sum(map(len, ordered))
+        for name in SPLITS:
+            lacking[name] += wanted[name] * sum(map(len, ordered))
         for cluster in ordered:
-            name = max(SPLITS, key=lambda split: wanted[split] * total - filled[split])
-            filled[name] += len(cluster)
+            name = max(SPLITS, key=lambda split: lacking[split])
+            lacking[name] -= len(cluster)
             splits[name] += cluster
     if not all(splits.values()):
         empty = ", ".join(name for name in SPLITS if not splits[name])
