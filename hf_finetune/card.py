@@ -58,7 +58,6 @@ def metadata(run: Run, data: dict[str, Any], report: Report) -> str:
             task_type="text-generation",
             dataset_type=dataset if on_hub else "local-file",
             dataset_name=dataset,
-            dataset_split="test",
             dataset_revision=data["source"]["commit"],
             metric_type=name,
             metric_name=name,
@@ -88,6 +87,7 @@ def usage_snippet(run: Run, report: Report) -> str:
     return _template("usage.py.jinja").render(
         base=run.base_model["name"],
         commit=run.base_model["commit"],
+        base_model=run.base_model,
         bits=_bits(run),
         settings=settings,
         dtype=run.training["dtype"],

@@ -15,10 +15,9 @@ PROBE = "hf finetune probe"
 class ChatFormat:
     """How a base model's template asks a question and ends an answer.
 
-    A training example is exactly the prompt the model will be asked with, then the answer, then the token it must stop
-    at:
-    rendering the finished conversation instead can give another prompt (templates that add a thinking block) or lose
-    the stop.
+    A training example is exactly the prompt the model will be asked with, then the answer, then the token it must
+    stop at. Rendering the finished conversation instead can give another prompt (templates that add a thinking block)
+    or lose the stop.
     """
 
     tokenizer: "PreTrainedTokenizerBase"
@@ -61,8 +60,9 @@ class ChatFormat:
         return {"input_ids": question + answer, "labels": [-100] * len(question) + answer}
 
     def text(self, ids: list[int]) -> str:
-        """The text of an answer's tokens, without its end."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).removeprefix(self.lead).strip()
+        """The text of an answer's tokens, up to its end."""
+        end = ids.index(self.ending[-1]) if self.ending[-1] in ids else len(ids)
+        return str(self.tokenizer.decode(ids[:end], skip_special_tokens=True)).removeprefix(self.lead).strip()
 
     @property
     def pad_id(self) -> int:

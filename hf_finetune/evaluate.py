@@ -12,7 +12,7 @@ from hf_finetune.errors import plural
 from hf_finetune.files import read_json, write_json, write_jsonl, write_text
 from hf_finetune.generate import choice_probabilities, generate_texts
 from hf_finetune.model import explaining_full_memory
-from hf_finetune.recipe import Recipe
+from hf_finetune.recipe import Recipe, shares_choices
 from hf_finetune.settings import Settings
 
 RESAMPLES = 1000
@@ -52,11 +52,6 @@ class Report:
     majority_answer: str | None
     example_prompt: str
     max_new_tokens: int
-
-    @property
-    def gain(self) -> float:
-        """The primary metric of the fine-tuned model less that of the base."""
-        return self.scores["tuned"][self.primary_metric] - self.scores["base"][self.primary_metric]
 
     @property
     def verdict(self) -> str:
@@ -173,7 +168,8 @@ def compare(
 ) -> Report:
     """The report on two lists of answers to the same rows."""
     is_closed = all(recipe.choices(row) is not None for row in test)
-    majority = Counter(recipe.completion(row) for row in train).most_common(1)[0][0] if is_closed else None
+    one_set = shares_choices(recipe, test)
+    majority = Counter(recipe.completion(row) for row in train).most_common(1)[0][0] if one_set else None
     predictions = {"base": [a.prediction for a in base], "tuned": [a.prediction for a in tuned]}
     if majority is not None:
         predictions = {"majority": [recipe.parse(majority)] * len(test)} | predictions

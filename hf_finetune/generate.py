@@ -1,11 +1,13 @@
 """Prompts -> answers: choices scored by likelihood, or texts generated greedily, in batches with a progress bar."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
 from hf_finetune.chat import ChatFormat
+from hf_finetune.errors import RecipeError
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +24,10 @@ def choice_probabilities(
     """For each prompt, the probability of each of its choices among them all; each list sums to 1.
 
     A choice's likelihood is that of all its tokens and of the end of the answer, so that a choice which begins like
-    another
-    is not favoured; nothing is divided by the length.
+    another is not favoured; nothing is divided by the length.
+
+    Raises:
+        RecipeError: when a likelihood is no number, as after a training that went wrong.
     """
     import torch
 
@@ -34,6 +38,10 @@ def choice_probabilities(
     for batch in _batches(order, batch_size, title):
         for index, score in zip(batch, _completion_scores(model, chat, [pairs[i] for i in batch]), strict=True):
             scores[index] = score
+    if not all(map(math.isfinite, scores)):
+        raise RecipeError(
+            f"{title}: a likelihood is not a number. Try dtype=bfloat16 or float32, or a lower learning_rate."
+        )
     by_row: list[list[float]] = [[] for _ in prompts]
     for (row, _, _), score in zip(pairs, scores, strict=True):
         by_row[row].append(score)
@@ -52,6 +60,8 @@ def generate_texts(
     greedy = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
+        repetition_penalty=1.0,  # what is not set here is taken from the base: Qwen2.5's is 1.1, which is not greedy
+        no_repeat_ngram_size=0,
         eos_token_id=_stop_ids(model, chat),
         pad_token_id=chat.pad_id,
     )
@@ -82,7 +92,7 @@ def _completion_scores(model: Any, chat: ChatFormat, pairs: Sequence[tuple[int, 
             logits_to_keep=longest + 1,
             use_cache=False,
         ).logits.float()
-    logp = logits[:, :-1].log_softmax(-1).gather(-1, ids[:, -longest:, None])[..., 0]  # (batch, longest)
+    logp = logits[:, -longest - 1 : -1].log_softmax(-1).gather(-1, ids[:, -longest:, None])[..., 0]  # (batch, longest)
     return [float(logp[i, longest - len(answer) :].sum()) for i, (_, _, answer) in enumerate(pairs)]
 
 

@@ -29,11 +29,6 @@ class BaseModel:
     revision: str | None
     commit: str | None
 
-    @property
-    def is_on_hub(self) -> bool:
-        """Whether others can load it by its name."""
-        return self.commit is not None
-
 
 def find_base_model(settings: Settings) -> BaseModel:
     """The base model the settings name, resolved to a commit if it is on the Hub; nothing large is downloaded.
@@ -60,8 +55,10 @@ def load_tokenizer(base: BaseModel) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base.location, revision=base.commit, padding_side="left")
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(
+            base.location, revision=base.commit, padding_side="left", trust_remote_code=False
+        )
+    except (OSError, ValueError, ImportError) as error:
         raise RecipeError(f"base model {base.name!r}: its tokenizer cannot be loaded: {_first_line(error)}") from error
     return tokenizer
 
@@ -82,7 +79,8 @@ def load_base_model(base: BaseModel, settings: Settings) -> "PreTrainedModel":
                 revision=base.commit,
                 dtype=compute_dtype(settings),
                 quantization_config=quantization(settings),
-                attn_implementation=settings.attn_implementation,
+                attn_implementation=None if settings.attn_implementation == "auto" else settings.attn_implementation,
+                trust_remote_code=False,  # None would ask the user in the middle of a run
                 device_map=_device_map(),
             )
     except (OSError, ValueError, ImportError) as error:
@@ -145,7 +143,11 @@ def adapter_config(model: "PreTrainedModel", settings: Settings) -> "LoraConfig"
     from peft import LoraConfig
 
     targets = settings.lora_target_modules
-    layers = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    head = (
+        model.get_output_embeddings()
+    )  # TRL computes its loss past an adapter on the head, which would not be trained
+    linear = [(name, m) for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    layers = {name.rsplit(".", 1)[-1] for name, _ in linear}
     unknown = [name for name in targets if name not in layers and targets != ["all-linear"]]
     if unknown:
         raise RecipeError(f"lora_target_modules: the base has no layer {unknown[0]!r}. {nearest(unknown[0], layers)}")

@@ -31,9 +31,7 @@ def pinned_source(source: str, class_name: str, commits: dict[str, str]) -> str:
     try:
         ast.parse(edited)
     except SyntaxError as error:
-        raise RecipeError(
-            "pin: the file is written so that it cannot be edited. Write revision= by hand."
-        ) from error
+        raise RecipeError("pin: the file is written so that it cannot be edited. Write revision= by hand.") from error
     return edited
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tqdm.auto import tqdm
+
 from hf_finetune.chat import ChatFormat
 from hf_finetune.data.checks import faulty_rows, typed_rows
 from hf_finetune.data.reading import Record, read_records
@@ -14,8 +16,9 @@ from hf_finetune.data.sources import Source
 from hf_finetune.data.splits import SPLITS, Example, split_examples
 from hf_finetune.errors import RecipeError, plural
 from hf_finetune.files import sha256, write_json, write_jsonl
-from hf_finetune.recipe import Recipe
+from hf_finetune.recipe import Recipe, shares_choices
 from hf_finetune.settings import Settings
+from hf_finetune.testing import marks_the_gold_completion_full, scores_lie_in_0_to_1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,16 +62,16 @@ def prepare(recipe: Recipe[Any], source: Source, settings: Settings) -> Prepared
         "rows_read": len(rows),
         "exact_duplicates_dropped": dropped["exact_duplicates"],
         "contradictory_dropped": dropped["contradictory"],
-        "near_duplicate_clusters": dropped["near_duplicate_clusters"],
-        "rows_in_near_duplicate_clusters": dropped["rows_in_near_duplicate_clusters"],
+        "near_duplicates": dropped["near_duplicates"],
         "near_duplicate_similarity": settings.near_duplicate_similarity,
         "rows": {name: len(splits[name]) for name in SPLITS},
         "answers": {
             name: dict(sorted(Counter(examples[i].completion for i in splits[name]).items()))
             for name in SPLITS
-            if all(example.is_closed for example in examples)
+            if shares_choices(recipe, rows)
         },
     }
+    _check_marks(recipe, [rows[i] for i in splits["test"]])
     return Prepared({name: [rows[i] for i in splits[name]] for name in SPLITS}, facts)
 
 
@@ -78,10 +81,12 @@ def encode(recipe: Recipe[Any], prepared: Prepared, chat: ChatFormat, max_length
     Raises:
         RecipeError: when no row of a split is short enough.
     """
-    examples = {
-        name: [chat.example(recipe.prompt(row), recipe.completion(row)) for row in prepared.rows[name]]
-        for name in SPLITS
-    }
+    with tqdm(total=sum(map(len, prepared.rows.values())), desc="tokenise", unit="row", delay=1, leave=False) as bar:
+        examples: dict[str, list[dict[str, list[int]]]] = {name: [] for name in SPLITS}
+        for name in SPLITS:
+            for row in prepared.rows[name]:
+                examples[name].append(chat.example(recipe.prompt(row), recipe.completion(row)))
+                bar.update()
     lengths = {name: [len(example["input_ids"]) for example in examples[name]] for name in SPLITS}
     fitting = {name: [e for e in examples[name] if len(e["input_ids"]) <= max_length] for name in SPLITS}
     for name in ("train", "validation"):
@@ -101,6 +106,7 @@ def encode(recipe: Recipe[Any], prepared: Prepared, chat: ChatFormat, max_length
             for name in SPLITS
         },
         "max_length": max_length,
+        "rows_trained_on": len(fitting["train"]),
         "longer_than_max_length": {name: len(examples[name]) - len(fitting[name]) for name in SPLITS},
     }
     return Encoded(fitting["train"], fitting["validation"], facts)
@@ -127,12 +133,21 @@ def in_words(facts: Mapping[str, Any]) -> list[str]:
     }
     if any(left.values()):
         lines.append("left out: " + ", ".join(f"{count:,} {why}" for why, count in left.items() if count))
-    if facts["near_duplicate_clusters"]:
+    if facts["near_duplicates"]:
         lines.append(
-            f"{facts['rows_in_near_duplicate_clusters']:,} near-duplicates (token Jaccard >= "
+            f"{facts['near_duplicates']:,} near-duplicates (token Jaccard >= "
             f"{facts['near_duplicate_similarity']:g}) kept on one side of the split"
         )
     return lines
+
+
+def _check_marks(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
+    """Marks the gold answers as the evaluation will, so that a fault in score() is told before the training."""
+    for check in (marks_the_gold_completion_full, scores_lie_in_0_to_1):
+        try:
+            check(recipe, rows)
+        except RecipeError as error:
+            raise RecipeError(f"recipe {recipe.name!r}: {error} Run hf-finetune check.") from error
 
 
 def _examples(recipe: Recipe[Any], records: Sequence[Record], rows: Sequence[Any]) -> list[Example]:

@@ -1,5 +1,6 @@
 """The contract of a recipe, and how recipes are found: by a path, or by the name an installed package registered."""
 
+import dataclasses
 import importlib.util
 import inspect
 import sys
@@ -76,8 +77,18 @@ class Recipe(ABC, Generic[Row]):
         for base in (base for ancestor in cls.__mro__ for base in getattr(ancestor, "__orig_bases__", ())):
             arguments = get_args(base)
             if arguments and isinstance(arguments[0], type):
+                if not dataclasses.is_dataclass(arguments[0]):
+                    raise RecipeError(
+                        f"{arguments[0].__name__} is no frozen dataclass. Put @dataclass(frozen=True) above it."
+                    )
                 return arguments[0]
         raise RecipeError(f"{cls.__name__}: its row type is not named. Write class {cls.__name__}(Recipe[YourRow]).")
+
+
+def shares_choices(recipe: Recipe[Any], rows: Sequence[Any]) -> bool:
+    """Whether all rows have the same closed set of answers, so that answers can be counted and compared over rows."""
+    sets = {None if choices is None else tuple(choices) for choices in map(recipe.choices, rows)}
+    return len(sets) == 1 and None not in sets
 
 
 def register(name: str) -> Callable[[RecipeClass], RecipeClass]:
@@ -177,6 +188,10 @@ def _from_entry_point(name: str) -> type[Recipe[Any]]:
     loaded = entry.load()
     if not (isinstance(loaded, type) and issubclass(loaded, Recipe)):
         raise RecipeError(f"recipe {name!r}: {entry.value} of {owner(entry)} is not a Recipe class.")
+    if loaded.name != name:
+        raise RecipeError(
+            f"recipe {name!r}: {entry.value} of {owner(entry)} is registered as {loaded.name!r}. Use one name."
+        )
     return loaded
 
 

@@ -19,7 +19,7 @@ def resolve_commit(repo_id: str, revision: str, repo_type: str = "model") -> str
     """
     import httpx2
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OIDCError
 
     what = described(repo_id, repo_type)
     if constants.HF_HUB_OFFLINE:
@@ -30,7 +30,9 @@ def resolve_commit(repo_id: str, revision: str, repo_type: str = "model") -> str
         if info.gated:
             api.auth_check(repo_id, repo_type=repo_type)
     except HFValidationError as error:
-        raise RecipeError(f"{what}: is neither a folder here nor a Hub id such as 'owner/name'. Correct it.") from error
+        raise _bad_id(what) from error
+    except OIDCError as error:
+        raise RecipeError(f"{what}: no token by OIDC: {_reason(error)}. Unset HF_OIDC_RESOURCE, or mend it.") from error
     except HfHubHTTPError as error:
         raise refusal(repo_id, revision, repo_type, error) from error
     except (httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
@@ -68,18 +70,24 @@ def refusal(repo_id: str, revision: str, repo_type: str, error: "HfHubHTTPError"
 
 def _cached_commit(repo_id: str, revision: str, repo_type: str, why: str) -> str:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(
             repo_id, revision=revision, repo_type=repo_type, local_files_only=True, allow_patterns=[]
         )
+    except HFValidationError as error:
+        raise _bad_id(described(repo_id, repo_type)) from error
     except LocalEntryNotFoundError as error:
         raise RecipeError(
             f"{why}, and revision {revision!r} is not in the local cache. "
             f"Connect to the network, name a folder or file of your own, or try --demo, which needs neither."
         ) from error
     return Path(folder).name
+
+
+def _bad_id(what: str) -> RecipeError:
+    return RecipeError(f"{what}: is neither a folder here nor a Hub id such as 'owner/name'. Correct it.")
 
 
 def _reason(error: Exception) -> str:

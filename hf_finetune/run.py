@@ -20,6 +20,13 @@ LIBRARIES = (
 ).split()
 
 
+RUN_FILES = (
+    "run.json data.json splits checkpoints training_log.jsonl loss_curve.png adapter answers.jsonl "
+    "report.json report.md"
+).split()
+"""What a run leaves in its folder, and so what --overwrite removes."""
+
+
 @dataclass
 class Run:
     """The record of a run; `run.json` in its folder is this and nothing else."""
@@ -30,7 +37,7 @@ class Run:
     settings: dict[str, dict[str, Any]]
     """Value and origin of each setting."""
     base_model: dict[str, Any]
-    """Id, revision and the commit it was resolved to."""
+    """Id, revision, commit, whether it has a chat template, and the id of the token its answers stop at."""
     data: dict[str, Any]
     """Source, revision and the commit it was resolved to."""
     license: str | None
@@ -81,15 +88,15 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 
 
 def start_folder(folder: Path) -> None:
-    """Makes the run's folder anew, without what an earlier run left there.
+    """Makes the run's folder, without what an earlier run left there; files that no run writes stay.
 
     Raises:
         RecipeError: when the disk refuses.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.iterdir():  # not the folder itself, which may be a link or a mounted volume
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        for path in (folder / name for name in RUN_FILES):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
     except OSError as error:
         raise RecipeError(
             f"{folder}: cannot be made: {error.strerror}. Name another with output_dir=FOLDER."

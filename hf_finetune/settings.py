@@ -4,7 +4,6 @@ Layers, each winning over the one before: defaults < recipe < demo < YAML file <
 """
 
 import importlib.util
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +32,10 @@ class Settings(BaseModel):
     """Branch, tag or commit of the base model; resolved to a commit and recorded."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """What is computed in. auto: bfloat16, float16 on a GPU without it (T4), float32 on a CPU."""
-    attn_implementation: Literal["eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"] = "sdpa"
-    """Attention kernel, as transformers names it."""
+    attn_implementation: Literal[
+        "auto", "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"
+    ] = "auto"
+    """Attention kernel, as transformers names it; auto: the best that the architecture supports."""
 
     load_in_4bit: bool = True
     """Hold the base in 4 bits (QLoRA)."""
@@ -51,7 +52,9 @@ class Settings(BaseModel):
     """Scale of the adapter: alpha / r multiplies it."""
     lora_dropout: float = Field(default=0.05, ge=0, lt=1)  # arXiv:2305.14314, appendix B: 0.05 for small models
     """Dropout on the adapter's input."""
-    lora_target_modules: list[str] = ["all-linear"]  # arXiv:2305.14314, section 4: all layers are needed
+    lora_target_modules: list[str] = Field(
+        default=["all-linear"], min_length=1
+    )  # arXiv:2305.14314, section 4: all layers are needed
     """Layers that get an adapter: all-linear, or names separated by commas."""
     use_rslora: bool = False
     """Scale by alpha / sqrt(r) (rank-stabilised LoRA, arXiv:2312.03732)."""
@@ -168,7 +171,8 @@ class Settled:
     def as_json(self) -> dict[str, dict[str, Any]]:
         """Value and origin of each setting, for run.json."""
         values = self.values.model_dump()
-        return {name: {"value": values[name], "origin": self.origins[name]} for name in values}
+        # A config file is named without its folder: the card prints origins.
+        return {name: {"value": values[name], "origin": Path(self.origins[name]).name} for name in values}
 
     def differing(self) -> dict[str, Any]:
         """The settings that differ from the defaults."""
@@ -251,19 +255,14 @@ def parse_assignments(words: Sequence[str]) -> Layer:
     return Layer(COMMAND_LINE, values)
 
 
-def planned_steps(settings: Settings, num_rows: int) -> int:
-    """Optimiser steps of a run over `num_rows` training rows on one process."""
-    batches = math.ceil(num_rows / settings.per_device_train_batch_size)
-    a_pass = max(1, math.ceil(batches / settings.gradient_accumulation_steps))
-    return settings.max_steps if settings.max_steps > 0 else math.ceil(a_pass * settings.num_train_epochs)
-
-
-def check_against_run(settled: Settled, num_rows: int) -> None:
-    """Whether the settings fit this machine and the number of training rows.
+def check_machine(settled: Settled) -> None:
+    """Whether this machine has what the settings ask for.
 
     Raises:
-        RecipeError: an experiment tracker that is not installed; evaluations further apart than the run is long.
+        RecipeError: an experiment tracker that is not installed; float16 without a GPU.
     """
+    import torch
+
     settings, origins = settled.values, settled.origins
     absent = [name for name in settings.report_to if name != "none" and importlib.util.find_spec(name) is None]
     if absent:
@@ -271,12 +270,8 @@ def check_against_run(settled: Settled, num_rows: int) -> None:
             f"{origins['report_to']}: report_to is {absent[0]}, which is not installed. "
             f"Install it with: pip install 'hf_finetune[{absent[0]}]'"
         )
-    steps = planned_steps(settings, num_rows)
-    if settings.eval_strategy == "steps" and settings.eval_steps > steps:
-        raise RecipeError(
-            f"{origins['eval_steps']}: eval_steps is {settings.eval_steps}, but the run has {steps} steps, so no "
-            f"checkpoint would ever be judged. Lower eval_steps, or set eval_strategy=epoch."
-        )
+    if settings.dtype == "float16" and not torch.cuda.is_available():
+        raise RecipeError(f"{origins['dtype']}: dtype is float16, which needs a GPU. Leave it out: dtype=auto.")
 
 
 def _all_in_words(errors: Sequence[Any], origins: Mapping[str, str]) -> RecipeError:

@@ -1,9 +1,8 @@
 """`check_recipe`: what must hold for a recipe, as small named checks that need neither a model nor a network.
 
 Each check takes a recipe and a few of its rows and raises RecipeError with what is wrong and how to mend it. The heart
-is
-one invariant: the gold completion, through the recipe's own parse and score, is marked 1.0, and an unreadable answer
-costs marks.
+is one invariant: the gold completion, through the recipe's own parse and score, is marked 1.0, and an unreadable
+answer costs marks.
 """
 
 import copy

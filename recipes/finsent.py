@@ -37,10 +37,7 @@ class FinancialSentiment(Recipe[Sentence]):
     )
     license = "cc-by-nc-sa-3.0"
     primary_metric = "macro_f1"  # accuracy would reward calling everything neutral
-    hyperparameters = {
-        "max_length": 256,
-        "gradient_checkpointing": False,
-    }  # sentences are short, so memory allows it
+    hyperparameters = {"max_length": 256, "gradient_checkpointing": False}  # short sentences need little memory
 
     def prompt(self, row: Sentence) -> str:
         return f"Is this news negative, neutral or positive for the company's share price?\n\n{row.sentence}"

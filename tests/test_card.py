@@ -20,6 +20,11 @@ from hf_finetune.testing import LICENSES
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+def base_model(name: str, commit: str | None) -> dict[str, Any]:
+    revision = "main" if commit else None
+    return {"name": name, "revision": revision, "commit": commit, "has_chat_template": True, "stop_token_id": 2}
+
+
 def a_run(**changes: Any) -> Run:
     settled = settle([Layer("recipe", {"model_name_or_path": "ns/base", "max_length": 256})])
     given = Run(
@@ -34,7 +39,7 @@ def a_run(**changes: Any) -> Run:
             "sha256": "0" * 64,
         },
         settings=settled.as_json(),
-        base_model={"name": "ns/base", "revision": "main", "commit": COMMIT},
+        base_model=base_model("ns/base", COMMIT),
         data=data()["source"],
         versions={"python": "3.11.7", "hf_finetune": "0.1.0", "peft": "0.21.2"},
         hardware={"cpu": "a processor", "cores": 2, "memory_gib": 24.0, "gpus": [], "platform": "Linux x86_64"},
@@ -57,11 +62,11 @@ def data(on_hub: bool = True) -> dict[str, Any]:
             "commit": COMMIT[::-1] if on_hub else None,
             "files": {"rows.csv": "a" * 64},
         },
-        "rows_read": 1003, "exact_duplicates_dropped": 2, "contradictory_dropped": 1, "near_duplicate_clusters": 7,
-        "rows_in_near_duplicate_clusters": 15, "near_duplicate_similarity": 0.8,
+        "rows_read": 1003, "exact_duplicates_dropped": 2, "contradictory_dropped": 1, "near_duplicates": 15,
+        "near_duplicate_similarity": 0.8,
         "rows": {"train": 800, "validation": 100, "test": 100},
         "answers": {name: {"negative": 30, "neutral": 40, "positive": 30} for name in ("train", "validation", "test")},
-        "tokens": {}, "max_length": 256, "longer_than_max_length": {"train": 3, "validation": 0, "test": 0},
+        "tokens": {}, "rows_trained_on": 797, "max_length": 256, "longer_than_max_length": {"train": 3, "validation": 0, "test": 0},
     }  # fmt: skip
 
 
@@ -99,7 +104,7 @@ def test_the_model_index_holds_the_reports_figures() -> None:
 
 
 def test_a_local_base_and_local_rows_are_not_given_as_hub_ids() -> None:
-    run = a_run(base_model={"name": "my-base", "revision": None, "commit": None}, license=None, is_own_data=True)
+    run = a_run(base_model=base_model("my-base", None), license=None, is_own_data=True)
     card = render_card(run, data(on_hub=False), a_report())
     values = header(card)
     assert {"base_model", "base_model_relation", "datasets", "license"}.isdisjoint(values)

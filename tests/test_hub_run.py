@@ -103,7 +103,7 @@ def test_the_recipe_runs_from_the_hub_and_records_both_commits(
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / "finsent"
     run = read_json(folder / "run.json")
-    assert run["base_model"] == {"name": recipe.base_model, "revision": "main", "commit": model}
+    assert run["base_model"] | {"name": recipe.base_model, "revision": "main", "commit": model} == run["base_model"]
     assert run["data"]["commit"] == data
     config = read_json(folder / "adapter" / "adapter_config.json")
     assert (config["base_model_name_or_path"], config["revision"]) == (recipe.base_model, model)

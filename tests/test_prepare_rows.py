@@ -118,8 +118,7 @@ def test_the_facts_tell_source_and_counts(tmp_path: Path) -> None:
         "rows_read": 44,
         "exact_duplicates_dropped": 2,
         "contradictory_dropped": 2,
-        "near_duplicate_clusters": 1,
-        "rows_in_near_duplicate_clusters": 2,
+        "near_duplicates": 2,
         "near_duplicate_similarity": 0.8,
         "rows": {name: facts["rows"][name] for name in SPLITS},
     }
@@ -146,8 +145,8 @@ def test_seed_shares_and_similarity_are_those_of_the_settings(tmp_path: Path) ->
     looser = Settings(near_duplicate_similarity=0.2)
     chain = [{"text": f"a{n} b{n} c{n} common", "label": "yes"} for n in range(2)]
     both = source(tmp_path, [*HALF_YES, *chain])
-    assert prepare(Closed(), both, looser).facts["near_duplicate_clusters"] == 0
-    assert prepare(Closed(), both, Settings(near_duplicate_similarity=0.1)).facts["near_duplicate_clusters"] == 1
+    assert prepare(Closed(), both, looser).facts["near_duplicates"] == 0
+    assert prepare(Closed(), both, Settings(near_duplicate_similarity=0.1)).facts["near_duplicates"] > 0
 
 
 def test_all_rows_whose_answer_is_no_choice_are_named(tmp_path: Path) -> None:
@@ -198,8 +197,7 @@ def facts_with(**changes: Any) -> dict[str, Any]:
         "rows": {"train": 1000, "validation": 110, "test": 111},
         "exact_duplicates_dropped": 0,
         "contradictory_dropped": 0,
-        "near_duplicate_clusters": 0,
-        "rows_in_near_duplicate_clusters": 0,
+        "near_duplicates": 0,
         "near_duplicate_similarity": 0.8,
         "max_length": 1024,
         "longer_than_max_length": {"train": 0, "validation": 0, "test": 0},
@@ -228,5 +226,5 @@ def test_a_reason_without_rows_is_not_told() -> None:
 
 
 def test_near_duplicates_are_told_with_the_similarity() -> None:
-    lines = in_words(facts_with(near_duplicate_clusters=7, rows_in_near_duplicate_clusters=1500))
+    lines = in_words(facts_with(near_duplicates=1500))
     assert lines[1:] == ["1,500 near-duplicates (token Jaccard >= 0.8) kept on one side of the split"]

@@ -19,7 +19,8 @@ LINES = [line.split("#")[0].strip() for block in BASH for line in block.splitlin
 
 def test_ci_runs_the_readmes_test_command() -> None:
     (command,) = [line for line in LINES if "pytest" in line]
-    assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    # Without `|| exit 1`, `set -e` would not stop at a failure inside a list of commands.
+    assert f"{command} || exit 1" in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
 
 def test_every_command_of_the_readme_exists() -> None:

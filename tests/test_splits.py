@@ -192,7 +192,7 @@ def test_groups_and_near_duplicates_connect_each_other() -> None:
 
 def test_rows_without_a_group_are_no_group() -> None:
     _, counts = split_examples(distinct(60), SHARES, SIMILARITY, seed=1)
-    assert counts["near_duplicate_clusters"] == 0
+    assert counts["near_duplicates"] == 0
 
 
 def test_the_same_seed_gives_the_same_split() -> None:
@@ -259,8 +259,7 @@ def test_clusters_and_their_rows_are_counted() -> None:
     assert counts == {
         "exact_duplicates": 0,
         "contradictory": 0,
-        "near_duplicate_clusters": 2,
-        "rows_in_near_duplicate_clusters": 5,
+        "near_duplicates": 5,
     }
 
 
@@ -293,14 +292,14 @@ def test_a_long_instruction_that_all_prompts_share_does_not_make_them_near_dupli
     assert len(brute_force(prompts, SIMILARITY)) == 60 * 59 / 2  # as whole prompts they are all alike
     examples = [Example(prompt, "yes", True) for prompt in prompts]
     _, counts = split_examples(examples, SHARES, SIMILARITY, seed=1)
-    assert counts["near_duplicate_clusters"] == 0
+    assert counts["near_duplicates"] == 0
 
 
 def test_near_duplicates_behind_a_shared_instruction_are_still_found() -> None:
     rows = [f"first{n} middle{n} last{n}" for n in range(30)] + ["LAST0 first0, middle0!"]
     examples = [Example(f"{INSTRUCTION} {row}", "yes", True) for row in rows]
     _, counts = split_examples(examples, SHARES, SIMILARITY, seed=1)
-    assert counts["rows_in_near_duplicate_clusters"] == 2
+    assert counts["near_duplicates"] == 2
 
 
 def test_what_all_prompts_begin_and_end_with_is_left_out() -> None:

@@ -10,7 +10,7 @@ from conftest import sample_rows
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_jsonl
-from hf_finetune.model import find_base_model, load_base_model, load_tokenizer
+from hf_finetune.model import adapter_config, find_base_model, load_base_model, load_tokenizer
 from hf_finetune.settings import Settings
 from hf_finetune.train import Trained, train
 from hf_finetune.train.curve import draw_loss_curve
@@ -23,7 +23,8 @@ def trained(base: Path, folder: Path, count: int = 8, **values: Any) -> Trained:
     tokenizer = load_tokenizer(found)
     chat = ChatFormat.of(tokenizer)
     rows = [chat.example(row["sentence"], row["label"]) for row in sample_rows(count)]
-    return train(load_base_model(found, settings), tokenizer, rows, rows[:6], settings, folder)
+    model = load_base_model(found, settings)
+    return train(model, tokenizer, rows, rows[:6], adapter_config(model, settings), settings, folder)
 
 
 def test_the_first_loss_is_the_plain_loss_over_completion_tokens(tiny_base: Path, tmp_path: Path) -> None:

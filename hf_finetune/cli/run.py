@@ -40,7 +40,8 @@ def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, conf
 
     own_rows = data or (str(rows_file(loaded.name)) if demo else None)
     source = LocalFile(own_rows) if own_rows else loaded.dataset
-    folder = Path(settled.values.output_dir or f"runs/{loaded.name}{'-demo' if demo else ''}")
+    parts = [loaded.name, *(["demo"] if demo else []), *([Path(data).stem] if data else [])]
+    folder = Path(settled.values.output_dir or f"runs/{'-'.join(parts)}")
     click.echo(f"recipe    {loaded.name}: {type(loaded).__name__} of {recipe}")
     if demo:
         click.echo("demo      the base is a demonstration model of a few million parameters, of no other use")
@@ -65,7 +66,12 @@ def settle_run(recipe: Recipe[Any], words: Sequence[str], config: str | None, de
     layers = [Layer("recipe", base | dict(recipe.hyperparameters))]
     layers += [Layer("demo", SETTINGS)] if demo else []
     layers += [read_yaml(Path(config))] if config else []
-    return settle([*layers, parse_assignments(words)])
+    layers.append(parse_assignments(words))
+    named = max(i for i, layer in enumerate(layers) if "model_name_or_path" in layer.values)
+    if named and not any("model_revision" in layer.values for layer in layers[named:]):
+        # The recipe's revision is a commit of the recipe's base: another base starts from its own main branch.
+        layers[named] = Layer(layers[named].origin, {**layers[named].values, "model_revision": "main"})
+    return settle(layers)
 
 
 def settings_table(settled: "Settled") -> str:

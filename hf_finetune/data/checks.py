@@ -28,7 +28,7 @@ def typed_rows(records: Sequence[Record], row_type: type[Row]) -> list[Row]:
             row = (
                 adapter.validate_strings(record.values)
                 if record.is_text
-                else adapter.validate_json(json.dumps(record.values, default=str), strict=True)
+                else adapter.validate_json(json.dumps(record.values, default=_as_text), strict=True)
             )
         except ValidationError as error:
             faults.append((record, _in_words(error.errors(), record)))
@@ -48,6 +48,11 @@ def faulty_rows(faults: Sequence[tuple[Record, str]], total: int) -> RecipeError
     several = len(files) > 1
     lines = [f"{record.file + ', ' if several else ''}row {record.number}: {fault}" for record, fault in faults]
     return many_faults(", ".join(files), lines, total)
+
+
+def _as_text(value: Any) -> str:
+    """A value that JSON has no form for, as text: bytes as UTF-8, dates as ISO 8601."""
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _blank_fields(row: Any) -> list[str]:

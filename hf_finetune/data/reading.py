@@ -44,13 +44,15 @@ def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
 
 
 def decode(content: bytes) -> str:
-    """Text from UTF-8 (with or without a byte order mark), UTF-16 with one, or else latin-1, which always decodes."""
+    """Text from UTF-8 (with or without a byte order mark), UTF-16 with one, Windows-1252, or else latin-1."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
+    for encoding in ("utf-8-sig", "cp1252"):
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return content.decode("latin-1")  # which decodes any bytes
 
 
 def _read(path: Path, member: str | None, fields: Sequence[str]) -> list[Record]:
@@ -83,6 +85,8 @@ def _unzip(path: Path, member: str | None) -> tuple[str, bytes]:
                 wanted = f"has no {member!r}" if member else "holds several files"
                 raise RecipeError(f"{path.name}: {wanted}. Name one with member=: {', '.join(readable)}.")
             return Path(member).name, archive.read(member)
+    except RuntimeError as error:
+        raise RecipeError(f"{path.name}: cannot be unpacked ({error}). Give one without a password.") from error
     except zipfile.BadZipFile as error:
         raise RecipeError(f"{path.name}: is not a whole zip archive. Fetch it again.") from error
 
@@ -132,8 +136,15 @@ def _csv(name: str, content: bytes, fields: Sequence[str]) -> list[Record]:
         return len({column.strip() for column in columns} & set(fields)), len(columns)
 
     delimiter = max(DELIMITERS, key=fit)
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, restkey=TOO_MANY)
-    rows = list(reader)
+    reader = csv.DictReader(
+        io.StringIO(text), delimiter=delimiter, skipinitialspace=True, restkey=TOO_MANY, strict=True
+    )
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise RecipeError(
+            f"{name}: line {reader.line_num}: is not csv ({error}). Close each quote, and double those inside a cell."
+        ) from error
     faults = [f"row {n}: has more cells than the header ({delimiter!r} parts them)." for n, r in enumerate(rows, 1)
               if TOO_MANY in r]  # fmt: skip
     if faults:

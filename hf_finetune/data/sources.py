@@ -71,16 +71,26 @@ class HubDataset(Source):
         """The files at the resolved commit, from the local cache when they are there."""
         import httpx2
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            HfHubHTTPError,
+            LocalEntryNotFoundError,
+            OfflineModeIsEnabled,
+        )
 
         commit = resolve_commit(self.id, self.revision, "dataset")
         what = f"data set {self.id!r}"
         try:
             names = self._file_names(commit)
             paths = [hf_hub_download(self.id, name, repo_type="dataset", revision=commit) for name in names]
+        except LocalEntryNotFoundError as error:
+            raise RecipeError(
+                f"{what}: {self.file or 'its files'} cannot be downloaded now and is not in the local cache. "
+                f"Connect to the network, or give rows with --data FILE."
+            ) from error
         except EntryNotFoundError as error:
             raise RecipeError(
-                f"{what}: has no file {self.file!r} at {self.revision!r}, or it is not in the local cache. "
+                f"{what}: has no file {self.file!r} at {self.revision!r}. "
                 f"Name one that it has with HubDataset(file=...)."
             ) from error
         except HfHubHTTPError as error:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from hf_finetune.errors import RecipeError, plural
 
 SPLITS = ("train", "validation", "test")
+FEWEST = 10
+"""Independent rows that 80/10/10 needs."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,14 @@ def split_examples(
         RecipeError: when there are too few independent rows for three splits.
     """
     kept, counts = _without_duplicates(examples)
-    clusters = _clusters(examples, kept, similarity)
-    counts["near_duplicate_clusters"] = sum(len(cluster) > 1 for cluster in clusters)
-    counts["rows_in_near_duplicate_clusters"] = sum(len(cluster) for cluster in clusters if len(cluster) > 1)
-    if len(clusters) < 2 * len(SPLITS):
+    texts = varying_parts([examples[index].prompt for index in kept])
+    twins = [(kept[left], kept[right]) for left, right in near_duplicate_pairs(texts, similarity)]
+    counts["near_duplicates"] = len({index for pair in twins for index in pair})
+    clusters = _clusters(examples, kept, twins)
+    if len(clusters) < FEWEST:
         raise RecipeError(
             f"data: {plural(len(kept), 'row')} in {plural(len(clusters), 'independent group')} cannot fill "
-            f"{', '.join(SPLITS)}. Give more rows, at least {2 * len(SPLITS)} that differ."
+            f"{', '.join(SPLITS)}. Give more rows, at least {FEWEST} that differ."
         )
     return _assign(examples, clusters, shares, random.Random(seed)), counts
 
@@ -63,9 +66,8 @@ def near_duplicate_pairs(texts: Sequence[str], similarity: float) -> Iterable[tu
     """All pairs of texts whose token Jaccard index is at least `similarity`, exactly.
 
     Prefix filtering (Chaudhuri, Ganti and Kaushik, ICDE 2006): with the words of each text sorted rarest first, two
-    texts
-    can only be that similar when the first `n - ceil(similarity * n) + 1` words of both share one; the rest is never
-    compared.
+    texts can only be that similar when the first `n - ceil(similarity * n) + 1` words of both share one; the rest is
+    never compared.
     """
     words = [tokens(text) or frozenset({""}) for text in texts]  # texts without a word are all the same
     frequency = Counter(word for text in words for word in text)
@@ -110,7 +112,7 @@ def _without_duplicates(examples: Sequence[Example]) -> tuple[list[int], dict[st
     return kept, counts
 
 
-def _clusters(examples: Sequence[Example], kept: Sequence[int], similarity: float) -> list[list[int]]:
+def _clusters(examples: Sequence[Example], kept: Sequence[int], twins: Sequence[tuple[int, int]]) -> list[list[int]]:
     """Rows that must stay together, as lists of indices: connected by near-duplicate prompts or a common group."""
     parent = {index: index for index in kept}
 
@@ -120,9 +122,8 @@ def _clusters(examples: Sequence[Example], kept: Sequence[int], similarity: floa
             index = parent[index]
         return index
 
-    texts = varying_parts([examples[index].prompt for index in kept])
-    for left, right in near_duplicate_pairs(texts, similarity):
-        parent[root(kept[right])] = root(kept[left])
+    for left, right in twins:
+        parent[root(right)] = root(left)
     first_of_group: dict[Hashable, int] = {}
     for index in kept:
         group = examples[index].group

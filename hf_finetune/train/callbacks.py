@@ -28,12 +28,15 @@ class LogFile(TrainerCallback):  # type: ignore[misc]  # transformers exports it
         **kwargs: Any,
     ) -> None:
         values = {name: float(logs[name]) for name in LOGGED if logs and name in logs}
-        broken = [name for name in ("loss", "eval_loss", "grad_norm") if not math.isfinite(values.get(name, 0.0))]
+        # Under float16 a gradient that overflows is normal: its step is left out and the scale lowered.
+        watched = ("loss", "eval_loss") if args.fp16 else ("loss", "eval_loss", "grad_norm")
+        broken = [name for name in watched if not math.isfinite(values.get(name, 0.0))]
         if broken:
             raise RecipeError(
                 f"training: {broken[0]} is {values[broken[0]]} at step {state.global_step}, so the model is lost. "
                 f"Lower learning_rate (now {args.learning_rate:g}) or max_grad_norm (now {args.max_grad_norm:g})."
             )
+        values = {name: value for name, value in values.items() if math.isfinite(value)}
         if values and state.is_world_process_zero:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(

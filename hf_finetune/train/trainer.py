@@ -1,19 +1,21 @@
 """QLoRA through TRL's SFTTrainer, loss on the completion only; the best checkpoint on validation is kept."""
 
+import errno
+import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import RecipeError
-from hf_finetune.model import adapter_config, compute_dtype, explaining_full_memory
+from hf_finetune.model import compute_dtype, explaining_full_memory
 from hf_finetune.settings import Settings
 from hf_finetune.train.callbacks import LogFile, ProgressBar
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from trl import SFTConfig, SFTTrainer
 
@@ -34,6 +36,7 @@ def train(
     tokenizer: "PreTrainedTokenizerBase",
     train_rows: Sequence[TokenIds],
     validation_rows: Sequence[TokenIds],
+    adapter: "LoraConfig",
     settings: Settings,
     folder: Path,
 ) -> Trained:
@@ -44,22 +47,14 @@ def train(
     Raises:
         RecipeError: when the loss is no longer a number, or the GPU's memory is full.
     """
-    from safetensors import SafetensorError
-
     log = LogFile(folder / "training_log.jsonl")
-    trainer = _trainer(model, tokenizer, train_rows, validation_rows, settings, folder, log)
+    trainer = _trainer(model, tokenizer, train_rows, validation_rows, adapter, settings, folder, log)
     started = time.monotonic()
     with explaining_full_memory(
         "Halve per_device_train_batch_size and double gradient_accumulation_steps (the result is the same), "
         "or add gradient_checkpointing=true."
     ):
-        try:
-            result = trainer.train()
-        except (OSError, SafetensorError) as error:
-            raise RecipeError(
-                f"{folder / 'checkpoints'}: a checkpoint cannot be written: {error}. "
-                f"Make room there, or name another folder with output_dir=FOLDER."
-            ) from error
+        result = _explaining_full_disk(trainer.train, folder)
     facts = {
         "steps": result.global_step,
         "best_step": trainer.state.best_global_step,
@@ -86,11 +81,26 @@ def count_parameters(model: Any) -> dict[str, int]:
     }
 
 
+def _explaining_full_disk(work: Callable[[], Any], folder: Path) -> Any:
+    """What `work` gives back; a checkpoint that the disk refuses is told in one sentence."""
+    try:
+        return work()
+    except (OSError, RuntimeError) as error:
+        refused = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+        if not refused and "PytorchStreamWriter" not in str(error):  # what torch.save says of a full disk
+            raise
+        raise RecipeError(
+            f"{folder / 'checkpoints'}: a checkpoint cannot be written: {error}. "
+            f"Make room there, or name another folder with output_dir=FOLDER."
+        ) from error
+
+
 def _trainer(
     model: Any,
     tokenizer: Any,
     train_rows: Sequence[TokenIds],
     validation_rows: Sequence[TokenIds],
+    adapter: "LoraConfig",
     settings: Settings,
     folder: Path,
     log: LogFile,
@@ -109,14 +119,13 @@ def _trainer(
             train_dataset=Dataset.from_list(list(train_rows)),
             eval_dataset=Dataset.from_list(list(validation_rows)),
             processing_class=tokenizer,
-            peft_config=adapter_config(model, settings),
+            peft_config=adapter,
             callbacks=[log, ProgressBar(), *([EarlyStoppingCallback(patience)] if patience else [])],
         )
     trainer.remove_callback(PrinterCallback)  # it prints every log line as a dict
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
-            # TRL casts a QLoRA adapter to bfloat16: small steps are lost, and a resume, which loads it in float32,
-            # differs.
+            # TRL casts a QLoRA adapter to bfloat16: small steps are lost, and a resume, in float32, is another run.
             parameter.data = parameter.data.float()
     return trainer
 
@@ -127,16 +136,20 @@ def _arguments(settings: Settings, folder: Path) -> "SFTConfig":
     from trl import SFTConfig
 
     dtype = compute_dtype(settings)
+    half = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype, "no")
+    os.environ["ACCELERATE_MIXED_PRECISION"] = half  # the user's accelerate config must not train in another dtype
     known = {name: value for name, value in settings.model_dump().items() if name in SFTConfig.__dataclass_fields__}
-    return SFTConfig(
+    del known["gradient_checkpointing"]  # deprecated; its new name is below
+    arguments = SFTConfig(
         **known
         | {
             "output_dir": str(folder / "checkpoints"),
             "max_length": None,  # rows that are too long were taken out before, and counted
             "dataset_kwargs": {"skip_prepare_dataset": True},
-            "activation_checkpointing": known.pop("gradient_checkpointing"),
-            "bf16": dtype == torch.bfloat16,
-            "fp16": dtype == torch.float16,
+            "activation_checkpointing": settings.gradient_checkpointing,
+            "bf16": half == "bf16",
+            "fp16": half == "fp16",
+            "logging_nan_inf_filter": False,  # it replaces a loss that is no number before anyone sees it
             "pad_to_multiple_of": None,
             "save_strategy": settings.eval_strategy,
             "save_steps": settings.eval_steps,
@@ -149,3 +162,6 @@ def _arguments(settings: Settings, folder: Path) -> "SFTConfig":
             "include_num_input_tokens_seen": "no",
         }
     )
+    if arguments.device.type == "cuda":  # asking sets the number of GPUs, and TRL refuses to use several in one process
+        arguments._n_gpu = 1
+    return arguments
