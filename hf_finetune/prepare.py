@@ -143,7 +143,7 @@ def in_words(facts: Mapping[str, Any]) -> list[str]:
 
 def _check_marks(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
     """Marks the gold answers as the evaluation will, so that a fault in score() is told before the training."""
-    for check in (marks_the_gold_completion_full, scores_lie_in_0_to_1):
+    for check in (scores_lie_in_0_to_1, marks_the_gold_completion_full):
         try:
             check(recipe, rows)
         except RecipeError as error:

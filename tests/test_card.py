@@ -66,7 +66,8 @@ def data(on_hub: bool = True) -> dict[str, Any]:
         "near_duplicate_similarity": 0.8,
         "rows": {"train": 800, "validation": 100, "test": 100},
         "answers": {name: {"negative": 30, "neutral": 40, "positive": 30} for name in ("train", "validation", "test")},
-        "tokens": {}, "rows_trained_on": 797, "max_length": 256, "longer_than_max_length": {"train": 3, "validation": 0, "test": 0},
+        "tokens": {}, "rows_trained_on": 797, "max_length": 256,
+        "longer_than_max_length": {"train": 3, "validation": 0, "test": 0},
     }  # fmt: skip
 
 
@@ -163,6 +164,18 @@ def test_the_snippet_is_python(settings: dict[str, Any]) -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", card, re.S)
     compile(snippet, "card", "exec")
     assert f'revision="{COMMIT}"' in snippet
+
+
+def test_a_config_file_is_named_on_the_card_without_its_folder() -> None:
+    settled = settle([Layer("/home/me/secret/my.yaml", {"lora_r": 8})])
+    card = render_card(a_run(settings=settled.as_json()), data(), a_report())
+    assert "| `lora_r` | 8 | my.yaml |" in card
+    assert "secret" not in card
+
+
+def test_the_snippet_asks_a_base_without_a_chat_template_as_the_training_did() -> None:
+    plain = base_model("ns/base", COMMIT) | {"has_chat_template": False}
+    assert 'tokenizer(question + "\\n"' in render_card(a_run(base_model=plain), data(), a_report())
 
 
 REFERENCE_RUNS = sorted(path.parent for path in (Path(__file__).parent.parent / "model_cards").glob("*/run.json"))

@@ -160,3 +160,22 @@ def test_help_is_fast_and_light(tmp_path: Path) -> None:
     assert json.dumps(sorted(line.split()[0] for line in done.stdout.split("Commands:")[1].splitlines() if line)) == (
         '["cat", "check", "list", "new", "pin", "run"]'
     )
+
+
+def test_another_base_starts_from_its_own_main_branch_not_from_the_pinned_commit(tmp_path: Path) -> None:
+    pinned = recipe_with(tmp_path, "    dataset = Hub", '    base_model_revision = "0123abc"\n    dataset = Hub')
+    words = [(), ("model_name_or_path=ns/other",), ("model_name_or_path=ns/other", "model_revision=v2")]
+    shown = [run_cli(pinned, "--dry-run", *some, cwd=tmp_path, module=True).stdout.splitlines() for some in words]
+    revisions = [line.split()[1] for lines in shown for line in lines if line.startswith("model_revision")]
+    assert revisions == ["0123abc", "main", "v2"]
+
+
+def test_a_tracker_that_is_not_installed_is_named_with_its_extra(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", sample_rows(8))
+    said = refused("finsent", "--demo", "--data", "rows.jsonl", "report_to=mlflow", cwd=tmp_path)
+    assert "pip install 'hf_finetune[mlflow]'" in said
+
+
+def test_a_score_that_would_fail_after_the_training_fails_before_it(tmp_path: Path) -> None:
+    recipe = recipe_with(tmp_path, 'primary_metric = "macro_f1"', 'primary_metric = "macro_f2"')
+    assert "score() has no 'macro_f2'. Did you mean 'macro_f1'?" in refused(recipe, "--demo", cwd=tmp_path)

@@ -541,3 +541,20 @@ def test_a_file_that_a_data_set_does_not_hold_is_named(answers: dict[str, Any]) 
 @pytest.mark.parametrize("case", ["revision", "gated"])
 def test_the_page_of_a_data_set_is_given(answers: dict[str, Any], case: str) -> None:
     assert "/datasets/acme/" in answers[case]
+
+
+def test_a_csv_with_a_stray_quote_is_refused_instead_of_merging_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text('text,label\nA said,yes\n"C was,no\nD,no\n')
+    with pytest.raises(RecipeError, match=r"rows.csv: line \d+: is not csv"):
+        records_of(tmp_path, "rows.csv", (tmp_path / "rows.csv").read_text())
+
+
+def test_bytes_in_a_parquet_file_are_read_as_text(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(
+        pyarrow.table({"text": [b"Umsatz f\xc3\xa4llt"], "label": ["no"]}), tmp_path / "r.parquet"
+    )
+    rows = typed_rows(read_records(Located((tmp_path / "r.parquet",), "r"), FIELDS), Answer)
+    assert rows[0].text == "Umsatz fällt"

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hf_finetune.chat import ChatFormat
+from hf_finetune.errors import RecipeError
 from hf_finetune.generate import choice_probabilities, generate_texts
 from hf_finetune.model import find_base_model, load_base_model, load_tokenizer
 from hf_finetune.settings import Settings
@@ -59,3 +60,24 @@ def test_batched_texts_are_those_of_single_prompts(loaded: tuple[Any, ChatFormat
     single = [generate_texts(model, chat, [prompt], 8, 1, "test")[0] for prompt in PROMPTS]
     assert generate_texts(model, chat, PROMPTS, 8, batch_size, "test") == single
     assert any(single)
+
+
+def test_a_base_that_punishes_repetition_still_answers_greedily(tiny_base: Path) -> None:
+    """Qwen2.5-Instruct's generation_config.json has a repetition_penalty, which generate() takes over silently."""
+    settings = Settings(model_name_or_path=str(tiny_base))
+    model = load_base_model(find_base_model(settings), settings)
+    chat = ChatFormat.of(load_tokenizer(find_base_model(settings)))
+    plain = generate_texts(model, chat, PROMPTS, 8, 4, "test")
+    model.generation_config.repetition_penalty = 5.0
+    model.generation_config.no_repeat_ngram_size = 1
+    assert generate_texts(model, chat, PROMPTS, 8, 4, "test") == plain
+
+
+def test_a_likelihood_that_is_no_number_is_told(tiny_base: Path) -> None:
+    settings = Settings(model_name_or_path=str(tiny_base))
+    model = load_base_model(find_base_model(settings), settings)
+    torch.nn.init.constant_(model.model.norm.weight, float("nan"))
+    with pytest.raises(RecipeError, match="a likelihood is not a number"):
+        choice_probabilities(
+            model, ChatFormat.of(load_tokenizer(find_base_model(settings))), ["a"], [CHOICES], 2, "test"
+        )

@@ -1,10 +1,13 @@
 """A real, tiny QLoRA through TRL: what carries loss, what is kept, what stops it."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from transformers import TrainerControl, TrainerState
 
 from conftest import sample_rows
 from hf_finetune.chat import ChatFormat
@@ -13,6 +16,7 @@ from hf_finetune.files import read_jsonl
 from hf_finetune.model import adapter_config, find_base_model, load_base_model, load_tokenizer
 from hf_finetune.settings import Settings
 from hf_finetune.train import Trained, train
+from hf_finetune.train.callbacks import LogFile
 from hf_finetune.train.curve import draw_loss_curve
 
 
@@ -99,3 +103,15 @@ def test_the_loss_curve_is_a_picture(tiny_base: Path, tmp_path: Path) -> None:
     trained(tiny_base, tmp_path, max_steps=2)
     draw_loss_curve(tmp_path / "training_log.jsonl", tmp_path / "loss_curve.png")
     assert (tmp_path / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_under_float16_an_overflowing_gradient_is_no_fault_but_a_lost_loss_is(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "log.jsonl")
+    state = TrainerState(global_step=7, epoch=1.0)
+    for fp16, logs, is_fault in [(True, {"grad_norm": float("inf"), "loss": 1.0}, False),
+                                 (False, {"grad_norm": float("inf"), "loss": 1.0}, True),
+                                 (True, {"grad_norm": 1.0, "loss": float("nan")}, True)]:  # fmt: skip
+        arguments = SimpleNamespace(fp16=fp16, learning_rate=1e-4, max_grad_norm=0.3)
+        with pytest.raises(RecipeError, match="at step 7") if is_fault else nullcontext():
+            log.on_log(arguments, state, TrainerControl(), logs=logs)
+    assert read_jsonl(tmp_path / "log.jsonl") == [{"step": 7, "epoch": 1.0, "loss": 1.0}]
