@@ -36,22 +36,23 @@ def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, conf
         return
     refuse_several_processes()
     from hf_finetune.data.sources import LocalFile
-    from hf_finetune.demo import LICENSE, rows_file
+    from hf_finetune.demo import BASE_MODEL, LICENSE, rows_file
 
     own_rows = data or (str(rows_file(loaded.name)) if demo else None)
     source = LocalFile(own_rows) if own_rows else loaded.dataset
     parts = [loaded.name, *(["demo"] if demo else []), *([Path(data).stem] if data else [])]
     folder = Path(settled.values.output_dir or f"runs/{'-'.join(parts)}")
     click.echo(f"recipe    {loaded.name}: {type(loaded).__name__} of {recipe}")
-    if demo:
+    uses_demo_base = settled.values.model_name_or_path == str(BASE_MODEL)
+    if uses_demo_base:
         click.echo("demo      the base is a demonstration model of a few million parameters, of no other use")
     use_all_cores()
     quieten_libraries()
     from hf_finetune.pipeline import run_recipe
 
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    license = loaded.license if own_rows is None else LICENSE if demo and not data else None
-    report = run_recipe(loaded, recipe, source, settled, folder, license, command, demo, overwrite, click.echo)
+    license = loaded.license if own_rows is None else LICENSE if uses_demo_base and not data else None
+    report = run_recipe(loaded, recipe, source, settled, folder, license, command, uses_demo_base, overwrite, click.echo)
     click.echo("\n" + report.as_markdown())
     click.echo(f"run       {folder}: report.md, answers.jsonl, loss_curve.png, run.json")
     click.echo(f"adapter   {folder / 'adapter'}: load it as its README.md shows")

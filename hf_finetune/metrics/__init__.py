@@ -1,7 +1,7 @@
 """Marks for answers: pure functions of `(references, predictions)`, and the same as modules of the `evaluate` package.
 
-Truth comes first, as in scikit-learn. A prediction of None is an unreadable answer: it is wrong, and no class of its
-own.
+Truth comes first, as in scikit-learn. A prediction of None is an unreadable answer: it is wrong,
+and no class of its own.
 """
 
 from collections.abc import Sequence
