@@ -43,16 +43,16 @@ def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, conf
     parts = [loaded.name, *(["demo"] if demo else []), *([Path(data).stem] if data else [])]
     folder = Path(settled.values.output_dir or f"runs/{'-'.join(parts)}")
     click.echo(f"recipe    {loaded.name}: {type(loaded).__name__} of {recipe}")
-    uses_demo_base = settled.values.model_name_or_path == str(BASE_MODEL)
-    if uses_demo_base:
+    is_demo = settled.values.model_name_or_path == str(BASE_MODEL)
+    if is_demo:
         click.echo("demo      the base is a demonstration model of a few million parameters, of no other use")
     use_all_cores()
     quieten_libraries()
     from hf_finetune.pipeline import run_recipe
 
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    license = loaded.license if own_rows is None else LICENSE if uses_demo_base and not data else None
-    report = run_recipe(loaded, recipe, source, settled, folder, license, command, uses_demo_base, overwrite, click.echo)
+    license = loaded.license if own_rows is None else LICENSE if is_demo and not data else None
+    report = run_recipe(loaded, recipe, source, settled, folder, license, command, is_demo, overwrite, click.echo)
     click.echo("\n" + report.as_markdown())
     click.echo(f"run       {folder}: report.md, answers.jsonl, loss_curve.png, run.json")
     click.echo(f"adapter   {folder / 'adapter'}: load it as its README.md shows")
