@@ -102,3 +102,5 @@ def use_all_cores() -> None:
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ
     if launched and os.environ.get("OMP_NUM_THREADS") == "1" and hasattr(os, "sched_getaffinity"):
         os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
+    # Threads that spin while they wait make a run many times slower on a machine that does something else as well.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -7,7 +7,7 @@ from typing import Any
 from hf_finetune.errors import RecipeError
 
 FOLDER = Path(__file__).parent
-BASE_MODEL = FOLDER / "base"
+BASE_MODEL = FOLDER / "demo-base"
 LICENSE = "apache-2.0"
 """Of the sample rows and the base model, and so of an adapter made of them."""
 
