@@ -14,6 +14,7 @@ from conftest import sample_rows, write_rows
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
+DEMO_BASE = ROOT / "hf_finetune" / "demo" / "demo-base"
 
 PLUGIN = """
     [build-system]
@@ -133,14 +134,14 @@ def test_the_wheel_holds_the_recipes_the_demo_and_the_templates(wheel: Path) -> 
         "hf_finetune_recipes/finsent.py",
         *(f"hf_finetune/{path.relative_to(ROOT / 'hf_finetune')}" for path in (ROOT / "hf_finetune").rglob("*.py")),
         *(f"hf_finetune/templates/{path.name}" for path in (ROOT / "hf_finetune" / "templates").iterdir()),
-        *(f"hf_finetune/demo/demo-base/{path.name}" for path in (ROOT / "hf_finetune" / "demo" / "demo-base").iterdir()),
+        *(f"hf_finetune/demo/demo-base/{path.name}" for path in DEMO_BASE.iterdir()),
     }
     assert wanted - names == set()
     assert not any(name.startswith(("tests/", "recipes/")) for name in names)
 
 
 def test_the_demonstration_model_is_small() -> None:
-    files = list((ROOT / "hf_finetune" / "demo" / "demo-base").iterdir())
+    files = list(DEMO_BASE.iterdir())
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {file.name for file in files}
     assert sum(file.stat().st_size for file in files) <= 12_000_000
 
