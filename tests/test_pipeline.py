@@ -161,7 +161,7 @@ def test_a_recipe_by_path_with_open_answers_is_generated_and_marked(tmp_path: Pa
     words = ("recipes/colours.py", "--data", "rows.jsonl", f"model_name_or_path={tiny_base}", "max_steps=2")
     done = launch(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    report = read_json(tmp_path / "runs" / "colours" / "report.json")
+    report = read_json(tmp_path / "runs" / "colours-rows" / "report.json")
     assert report["answered_by"] == "greedy generation"
     assert set(report["scores"]) == {"base", "tuned"}
 
