@@ -26,8 +26,6 @@ def write_card(folder: Path) -> Path:
 
 def render_card(run: Run, data: dict[str, Any], report: Report) -> str:
     """The card's text: the same bytes for the same files."""
-    columns = [name for name in ("majority", "base", "tuned") if name in report.scores]
-    titles = {"majority": f"always `{report.majority_answer}`", "base": "base", "tuned": "fine-tuned"}
     return _template("card.md.jinja").render(
         run=run,
         data=data,
@@ -35,8 +33,6 @@ def render_card(run: Run, data: dict[str, Any], report: Report) -> str:
         metadata=metadata(run, data, report),
         description=inspect.cleandoc(run.recipe["docstring"]),
         base_link=_base_link(run),
-        columns=columns,
-        titles=titles,
         numerics=_numerics(run),
         method="QLoRA" if _bits(run) == 4 else "LoRA",
         snippet=usage_snippet(run, report),

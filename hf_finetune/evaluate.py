@@ -66,6 +66,12 @@ class Report:
             return f"Fine-tuning made it worse: {change} ({interval}). Do not use this adapter."
         return f"No measurable gain from fine-tuning: {change} ({interval})."
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """The names in `scores`, in the order in which they are shown, and the Markdown title of each."""
+        titles = {"majority": f"always `{self.majority_answer}`", "base": "base", "tuned": "fine-tuned"}
+        return {name: title for name, title in titles.items() if name in self.scores}
+
     @classmethod
     def read(cls, folder: Path) -> "Report":
         """The report in a run's folder."""
@@ -78,18 +84,16 @@ class Report:
 
     def as_markdown(self) -> str:
         """The comparison as a page for a terminal or a pull request."""
-        columns = [name for name in ("majority", "base", "tuned") if name in self.scores]
-        titles = {"majority": f"always {self.majority_answer!r}", "base": "base", "tuned": "fine-tuned"}
         lines = [
             f"# {self.recipe}: base and fine-tuned model on the same {plural(self.rows, 'test row')}",
             "",
             self.verdict,
             "",
-            "| metric | " + " | ".join(titles[column] for column in columns) + " |",
-            "|---|" + "---:|" * len(columns),
+            "| metric | " + " | ".join(self.columns.values()) + " |",
+            "|---|" + "---:|" * len(self.columns),
         ]
         for metric in self.scores["tuned"]:
-            cells = [f"{self.scores[column][metric]:.3f}" for column in columns]
+            cells = [f"{self.scores[column][metric]:.3f}" for column in self.columns]
             lines.append(f"| {metric}{' (primary)' if metric == self.primary_metric else ''} | {' | '.join(cells)} |")
         low, high = self.intervals["tuned"]
         lines += [

@@ -89,5 +89,12 @@ def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_the_page_names_the_primary_metric_and_all_columns() -> None:
     page = replace(report({0}, {1}), recipe="finsent").as_markdown()
-    assert "| metric | always 'negative' | base | fine-tuned |" in page
+    assert "| metric | always `negative` | base | fine-tuned |" in page
     assert "| macro_f1 (primary) |" in page
+
+
+def test_without_a_majority_answer_there_is_no_column_for_it() -> None:
+    given = report({0}, {1})
+    assert list(given.columns) == ["majority", "base", "tuned"]
+    scores = {name: given.scores[name] for name in ("tuned", "base")}
+    assert replace(given, scores=scores, majority_answer=None).columns == {"base": "base", "tuned": "fine-tuned"}
