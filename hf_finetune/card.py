@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import plural
 from hf_finetune.evaluate import Report
-from hf_finetune.files import read_json, write_text
+from hf_finetune.files import TEMPLATES, read_json, write_text
 from hf_finetune.run import Run
 
 if TYPE_CHECKING:
     import jinja2
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_card(folder: Path) -> Path:

@@ -11,6 +11,9 @@ from typing import Any
 
 from hf_finetune.errors import RecipeError
 
+TEMPLATES = Path(__file__).parent / "templates"
+"""The texts that cards and new recipes are made from."""
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:

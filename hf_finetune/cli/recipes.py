@@ -8,10 +8,8 @@ from typing import Any
 import click
 
 from hf_finetune.errors import RecipeError, plural
-from hf_finetune.files import write_text
+from hf_finetune.files import TEMPLATES, write_text
 from hf_finetune.recipe import Recipe, installed_recipe, installed_recipes, is_path, load_recipe, owner
-
-TEMPLATES = Path(__file__).parent.parent / "templates"
 
 
 @click.command("list")
