@@ -28,6 +28,12 @@ def many_faults(where: str, faults: Sequence[str], total: int, noun: str = "row"
     return RecipeError("\n".join(lines))
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, without its full stop; the error's class where it has no text."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 def plural(count: int, noun: str) -> str:
     """`1 row`, `2 rows`, `1,200 rows`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

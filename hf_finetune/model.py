@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.errors import RecipeError, nearest
+from hf_finetune.errors import RecipeError, first_line, nearest
 from hf_finetune.files import read_json, whole_folder, write_json
 from hf_finetune.resolve import resolve_commit
 from hf_finetune.settings import Settings
@@ -59,7 +59,7 @@ def load_tokenizer(base: BaseModel) -> "PreTrainedTokenizerBase":
             base.location, revision=base.commit, padding_side="left", trust_remote_code=False
         )
     except (OSError, ValueError, ImportError) as error:
-        raise RecipeError(f"base model {base.name!r}: its tokenizer cannot be loaded: {_first_line(error)}") from error
+        raise RecipeError(f"base model {base.name!r}: its tokenizer cannot be loaded: {first_line(error)}.") from error
     return tokenizer
 
 
@@ -84,7 +84,7 @@ def load_base_model(base: BaseModel, settings: Settings) -> "PreTrainedModel":
                 device_map=_device_map(),
             )
     except (OSError, ValueError, ImportError) as error:
-        raise RecipeError(f"base model {base.name!r}: cannot be loaded: {_first_line(error)}") from error
+        raise RecipeError(f"base model {base.name!r}: cannot be loaded: {first_line(error)}.") from error
     return model
 
 
@@ -130,7 +130,7 @@ def explaining_full_memory(advice: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise RecipeError(f"the GPU's memory is full ({_first_line(error)}). {advice}") from error
+        raise RecipeError(f"the GPU's memory is full ({first_line(error)}). {advice}") from error
 
 
 def adapter_config(model: "PreTrainedModel", settings: Settings) -> "LoraConfig":
@@ -205,7 +205,3 @@ def _device_map() -> dict[str, int] | None:
     import torch
 
     return {"": torch.cuda.current_device()} if torch.cuda.is_available() else None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_finetune.errors import RecipeError
+from hf_finetune.errors import RecipeError, first_line
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -32,11 +32,13 @@ def resolve_commit(repo_id: str, revision: str, repo_type: str = "model") -> str
     except HFValidationError as error:
         raise _bad_id(what) from error
     except OIDCError as error:
-        raise RecipeError(f"{what}: no token by OIDC: {_reason(error)}. Unset HF_OIDC_RESOURCE, or mend it.") from error
+        raise RecipeError(
+            f"{what}: no token by OIDC: {first_line(error)}. Unset HF_OIDC_RESOURCE, or mend it."
+        ) from error
     except HfHubHTTPError as error:
         raise refusal(repo_id, revision, repo_type, error) from error
     except (httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
-        return _cached_commit(repo_id, revision, repo_type, f"{what}: the Hub cannot be reached ({_reason(error)})")
+        return _cached_commit(repo_id, revision, repo_type, f"{what}: the Hub cannot be reached ({first_line(error)})")
     return str(info.sha)
 
 
@@ -65,7 +67,7 @@ def refusal(repo_id: str, revision: str, repo_type: str, error: "HfHubHTTPError"
         return RecipeError(f"{what}: the Hub does not accept your token. Log in again with `hf auth login`.")
     if isinstance(error, RepositoryNotFoundError):
         return RecipeError(f"{what}: the Hub has none of that name, or it is private. Check the spelling, or {login}.")
-    return RecipeError(f"{what}: the Hub refused: {_reason(error)}. Try again later.")
+    return RecipeError(f"{what}: the Hub refused: {first_line(error)}. Try again later.")
 
 
 def _cached_commit(repo_id: str, revision: str, repo_type: str, why: str) -> str:
@@ -88,8 +90,3 @@ def _cached_commit(repo_id: str, revision: str, repo_type: str, why: str) -> str
 
 def _bad_id(what: str) -> RecipeError:
     return RecipeError(f"{what}: is neither a folder here nor a Hub id such as 'owner/name'. Correct it.")
-
-
-def _reason(error: Exception) -> str:
-    first_line = str(error).strip().splitlines()
-    return first_line[0].rstrip(".") if first_line else type(error).__name__

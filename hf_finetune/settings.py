@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from hf_finetune.errors import SHOWN_FAULTS, RecipeError, nearest
+from hf_finetune.errors import SHOWN_FAULTS, RecipeError, first_line, nearest
 
 COMMAND_LINE = "command line"
 
@@ -228,7 +228,7 @@ def _load_yaml(path: Path) -> tuple[Any, list[str]]:
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from error
     except (yaml.reader.ReaderError, ValueError) as error:
-        raise RecipeError(f"{path}: is not YAML ({str(error).splitlines()[0]}). Write name: value lines.") from error
+        raise RecipeError(f"{path}: is not YAML ({first_line(error)}). Write name: value lines.") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         tab = "\t" in str(error.problem) or "'\\t'" in str(error.problem)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_finetune.errors import SHOWN_FAULTS, RecipeError, many_faults, nearest, plural
+from hf_finetune.errors import SHOWN_FAULTS, RecipeError, first_line, many_faults, nearest, plural
 
 
 def test_the_nearest_known_name_is_offered() -> None:
@@ -36,6 +36,20 @@ def test_the_first_five_of_many_faults_are_shown_with_the_number_of_the_others()
 
 def test_other_things_than_rows_can_have_faults() -> None:
     assert str(many_faults("tests", ["a: fails."], total=14, noun="check")).startswith("tests: 1 fault in 14 checks.")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("one.\ntwo."), "one"),
+        (OSError("\n  one\n"), "one"),
+        (KeyError("name"), "'name'"),
+        (ValueError(), "ValueError"),
+        (ValueError(" \n"), "ValueError"),
+    ],
+)
+def test_an_error_of_many_lines_is_told_in_its_first(error: Exception, words: str) -> None:
+    assert first_line(error) == words
 
 
 @pytest.mark.parametrize(
