@@ -92,16 +92,8 @@ def _unzip(path: Path, member: str | None) -> tuple[str, bytes]:
 
 
 def _jsonl(name: str, content: bytes, fields: Sequence[str]) -> list[Record]:
-    records, faults = [], []
     lines = [(number, line) for number, line in enumerate(decode(content).split("\n"), 1) if line.strip()]
-    for number, line in lines:
-        try:
-            records.append(_record(name, number, json.loads(line)))
-        except ValueError as error:
-            faults.append(f"row {number}: is not a JSON object ({error}).")
-    if faults:
-        raise many_faults(name, faults, len(lines))
-    return records
+    return _objects(name, lines, json.loads)
 
 
 def _json(name: str, content: bytes, fields: Sequence[str]) -> list[Record]:
@@ -115,10 +107,15 @@ def _json(name: str, content: bytes, fields: Sequence[str]) -> list[Record]:
     rows = next((v for v in lists if any(isinstance(row, dict) for row in v)), lists[0] if lists else None)
     if rows is None:
         raise RecipeError(f"{name}: holds no list of rows. Write them as [{{...}}, {{...}}], or one a line as .jsonl.")
+    return _objects(name, list(enumerate(rows, 1)), lambda row: row)
+
+
+def _objects(name: str, rows: Sequence[tuple[int, Any]], load: Callable[[Any], Any]) -> list[Record]:
+    """A record for each numbered row that `load` makes a JSON object of; every other one is named in one error."""
     records, faults = [], []
-    for number, row in enumerate(rows, 1):
+    for number, row in rows:
         try:
-            records.append(_record(name, number, row))
+            records.append(_record(name, number, load(row)))
         except ValueError as error:
             faults.append(f"row {number}: is not a JSON object ({error}).")
     if faults:
