@@ -10,6 +10,7 @@ from hf_finetune.errors import plural
 from hf_finetune.evaluate import Report
 from hf_finetune.files import TEMPLATES, read_json, write_text
 from hf_finetune.run import Run
+from hf_finetune.settings import Settings
 
 if TYPE_CHECKING:
     import jinja2
@@ -37,7 +38,7 @@ def render_card(run: Run, data: dict[str, Any], report: Report) -> str:
         data_source=_data_source(data),
         answers=sorted(data["answers"].get("train", {})),
         hardware=_hardware(run),
-        changed={n: s for n, s in run.settings.items() if s["origin"] != "default" and n not in _LOCAL_SETTINGS},
+        changed=_changed(run),
     )
 
 
@@ -103,6 +104,13 @@ def _template(name: str) -> "jinja2.Template":
     )
     environment.filters["python"] = partial(json.dumps, ensure_ascii=False)  # a JSON text is a Python text too
     return environment.get_template(name)
+
+
+def _changed(run: Run) -> dict[str, dict[str, Any]]:
+    """Value and origin of the settings that differ from the defaults, less those that only say where and on what."""
+    defaults = Settings().model_dump()
+    shown = {name: setting for name, setting in run.settings.items() if name not in _LOCAL_SETTINGS}
+    return {name: setting for name, setting in shown.items() if setting["value"] != defaults[name]}
 
 
 def _bits(run: Run) -> int:

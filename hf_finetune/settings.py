@@ -174,10 +174,6 @@ class Settled:
         # A config file is named without its folder: the card prints origins.
         return {name: {"value": values[name], "origin": Path(self.origins[name]).name} for name in values}
 
-    def differing(self) -> dict[str, Any]:
-        """The settings that differ from the defaults."""
-        return {n: v for n, v in self.values.model_dump().items() if v != Settings.model_fields[n].default}
-
 
 def settle(layers: Sequence[Layer]) -> Settled:
     """The settings that the layers give together, the last one winning.

@@ -173,6 +173,23 @@ def test_a_config_file_is_named_on_the_card_without_its_folder() -> None:
     assert "secret" not in card
 
 
+def settings_on(card: str) -> list[str]:
+    return re.findall(r"^\| `(\w+)` \| .* \| .* \|$", card.partition("## Training")[2], re.M)
+
+
+def test_the_card_lists_the_settings_whose_value_differs_from_the_default() -> None:
+    written = {"lora_r": 8, "seed": 42, "lora_target_modules": "all-linear", "learning_rate": "2e-4", "output_dir": "x"}
+    card = render_card(a_run(settings=settle([Layer("recipe", written)]).as_json()), data(), a_report())
+    assert settings_on(card) == ["lora_r"]
+
+
+def test_a_run_on_the_defaults_has_no_table_of_settings() -> None:
+    card = render_card(a_run(settings=settle([Layer("recipe", {"seed": 42})]).as_json()), data(), a_report())
+    assert settings_on(card) == []
+    assert "differ from the defaults" not in card
+    assert "answer's tokens only.\n\nVersions: python" in card
+
+
 def test_the_snippet_asks_a_base_without_a_chat_template_as_the_training_did() -> None:
     plain = base_model("ns/base", COMMIT) | {"has_chat_template": False}
     assert 'tokenizer(question + "\\n"' in render_card(a_run(base_model=plain), data(), a_report())
