@@ -2,13 +2,14 @@
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
 import textwrap
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -387,6 +388,67 @@ def test_blank_text_is_a_fault(blank: str) -> None:
 def test_a_field_with_a_default_may_be_blank_or_absent() -> None:
     rows = typed_rows(records({"text": "a", "shares": 1, "note": ""}, {"text": "b", "shares": 2}), Priced)
     assert rows == [Priced("a", 1), Priced("b", 2)]
+
+
+@pytest.mark.parametrize("written", ["nan", "NaN", "inf", "-Infinity", "1e999"])
+def test_a_number_that_is_not_finite_is_a_fault_in_csv(tmp_path: Path, written: str) -> None:
+    read = records_of(tmp_path, "rows.csv", f"text,shares,price\na,2,1.5\nb,3,{written}\n")
+    with pytest.raises(RecipeError) as caught:
+        typed_rows(read, Priced)
+    assert str(caught.value) == (
+        f"rows.csv: 1 fault in 2 rows.\n  row 2: 'price' is {float(written)}, which is not a finite number. "
+        f"Write one, or take the row out."
+    )
+
+
+@pytest.mark.parametrize("written", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_not_finite_is_a_fault_in_jsonl(tmp_path: Path, written: str) -> None:
+    read = records_of(tmp_path, "rows.jsonl", f'{{"text": "a", "shares": 2, "price": {written}}}\n')
+    with pytest.raises(RecipeError, match=f"row 1: 'price' is {float(written)}, which is not a finite number"):
+        typed_rows(read, Priced)
+
+
+def test_an_empty_cell_of_a_parquet_column_of_floats_is_a_fault(tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(
+        pyarrow.table({"text": ["a", "b"], "shares": [1, 2], "price": [1.5, math.nan]}), tmp_path / "r.parquet"
+    )
+    with pytest.raises(RecipeError, match="row 2: 'price' is nan"):
+        typed_rows(read_records(Located((tmp_path / "r.parquet",), "r"), FIELDS), Priced)
+
+
+def test_numbers_that_are_not_finite_are_found_at_any_depth_and_told_with_the_rows_other_faults() -> None:
+    @dataclass(frozen=True)
+    class Deep:
+        text: str
+        best: float | None = None
+        prices: list[float | None] = field(default_factory=list)
+        pair: tuple[float, float] = (0.0, 0.0)
+        quotes: dict[str, list[float]] = field(default_factory=dict)
+        inner: Priced | None = None
+
+    broken = records(
+        {"text": "a", "best": None, "prices": [1.0, None]},
+        {"text": " ", "best": math.nan},
+        {"text": "c", "prices": [None, math.inf], "pair": [0.5, math.nan]},
+        {"text": "d", "quotes": {"ask": [-math.inf]}, "inner": {"text": "x", "shares": 1, "price": math.nan}},
+    )
+    with pytest.raises(RecipeError) as caught:
+        typed_rows(broken, Deep)
+    no = "which is not a finite number. Write one, or take the row out."
+    assert str(caught.value).split("\n") == [
+        "rows.jsonl: 3 faults in 4 rows.",
+        f"  row 2: 'text' is empty. 'best' is nan, {no}",
+        f"  row 3: 'prices.1' is inf, {no} 'pair.1' is nan, {no}",
+        f"  row 4: 'quotes.ask.0' is -inf, {no} 'inner.price' is nan, {no}",
+    ]
+
+
+def test_a_number_that_is_not_finite_in_a_column_that_is_left_out_is_no_fault() -> None:
+    assert typed_rows(records({"text": "a", "label": "yes", "score": math.nan}), Answer) == [Answer("a", "yes")]
+
+
+def test_the_word_nan_is_text_where_text_is_asked_for() -> None:
+    assert typed_rows(records({"text": "nan", "label": "inf"}, is_text=True), Question) == [Question("nan", "inf")]
 
 
 def test_blanks_around_text_are_kept() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar, get_type_hints
 
@@ -33,9 +34,9 @@ def typed_rows(records: Sequence[Record], row_type: type[Row]) -> list[Row]:
         except ValidationError as error:
             faults.append((record, _in_words(error.errors(), record)))
             continue
-        blanks = _blank_fields(row)
-        if blanks:
-            faults.append((record, f"{', '.join(map(repr, blanks))} is empty."))
+        unusable = _unusable(row)
+        if unusable:
+            faults.append((record, " ".join(unusable)))
         rows.append(row)
     if faults:
         raise faulty_rows(faults, len(records))
@@ -55,16 +56,31 @@ def _as_text(value: Any) -> str:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
 
 
+def _unusable(row: Any) -> list[str]:
+    """What is wrong with a row that fits its type, a sentence each."""
+    return _blank_fields(row) + _not_finite(dataclasses.asdict(row))
+
+
 def _blank_fields(row: Any) -> list[str]:
-    """Fields that must hold text and do not; a field with a default may be empty."""
+    """One sentence on the fields that must hold text and do not; a field with a default may be empty."""
     hints = get_type_hints(type(row))
-    return [
+    blanks = [
         field.name
         for field in dataclasses.fields(row)
         if hints[field.name] is str
         and field.default is dataclasses.MISSING
         and not str(getattr(row, field.name)).strip()
     ]
+    return [f"{', '.join(map(repr, blanks))} is empty."] if blanks else []
+
+
+def _not_finite(value: Any, place: str = "") -> list[str]:
+    """A sentence for each NaN or infinity in a row, at any depth: JSON, and so splits/, cannot hold them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return [f"{place!r} is {value}, which is not a finite number. Write one, or take the row out."]
+    listed = enumerate(value) if isinstance(value, list | tuple | set) else ()
+    parts = value.items() if isinstance(value, dict) else listed
+    return [fault for name, part in parts for fault in _not_finite(part, f"{place}.{name}".lstrip("."))]
 
 
 def _in_words(errors: Sequence[Any], record: Record) -> str:
