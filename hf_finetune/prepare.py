@@ -57,7 +57,7 @@ def prepare(recipe: Recipe[Any], source: Source, settings: Settings) -> Prepared
             "is_on_hub": located.commit is not None,
             "revision": located.revision,
             "commit": located.commit,
-            "files": {path.name: sha256(path) for path in located.paths},
+            "files": {name: sha256(path) for path, name in located.file_names.items()},
         },
         "rows_read": len(rows),
         "exact_duplicates_dropped": dropped["exact_duplicates"],

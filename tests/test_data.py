@@ -495,6 +495,49 @@ def test_a_fault_is_told_with_the_file_it_is_in(tmp_path: Path) -> None:
     assert "part-1.txt" not in str(caught.value)
 
 
+def in_folders(folder: Path, files: Mapping[str, str | bytes]) -> Located:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return Located(tuple(folder / name for name in files), "acme/rows")
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["data/rows.txt"], ["rows.txt"]),
+        (["data/a.txt", "data/b.txt"], ["a.txt", "b.txt"]),
+        (["data/en/a.txt", "data/de/b.txt"], ["a.txt", "b.txt"]),
+        (["data/en/rows.txt", "data/de/rows.txt"], ["en/rows.txt", "de/rows.txt"]),
+        (["data/rows.txt", "data/de/rows.txt"], ["rows.txt", "de/rows.txt"]),
+        (["data/en/rows.txt", "data/de/rows.txt", "data/de/b.txt"], ["en/rows.txt", "de/rows.txt", "de/b.txt"]),
+    ],
+)
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path, files: list[str], names: list[str]) -> None:
+    assert list(Located(tuple(tmp_path / file for file in files), "rows").file_names.values()) == names
+
+
+def test_a_fault_in_one_of_two_files_of_one_name_is_told_with_its_folder(tmp_path: Path) -> None:
+    located = in_folders(tmp_path, {"data/en/rows.txt": "a@yes\n", "data/de/rows.txt": "b@no\nc@maybe\n"})
+    with pytest.raises(RecipeError, match=r"^de/rows\.txt: 1 fault in 3 rows\.\n  row 2: 'label' is 'maybe'"):
+        typed_rows(read_records(located, FIELDS), Answer)
+
+
+def test_faults_in_two_files_of_one_name_are_told_with_their_folders(tmp_path: Path) -> None:
+    located = in_folders(tmp_path, {"en/rows.txt": "a@maybe\n", "de/rows.txt": "b@maybe\n"})
+    with pytest.raises(RecipeError) as caught:
+        typed_rows(read_records(located, FIELDS), Answer)
+    lines = str(caught.value).split("\n")
+    assert lines[0] == "en/rows.txt, de/rows.txt: 2 faults in 2 rows."
+    assert [line.split(":")[0] for line in lines[1:]] == ["  en/rows.txt, row 1", "  de/rows.txt, row 1"]
+
+
+def test_an_archive_of_the_same_name_as_another_is_told_with_its_folder(tmp_path: Path) -> None:
+    located = in_folders(tmp_path, {"en/rows.zip": zipped({"a.txt": "a@yes\n"}), "de/rows.zip": b"broken"})
+    with pytest.raises(RecipeError, match=r"^de/rows\.zip: is not a whole zip archive"):
+        read_records(located, FIELDS)
+
+
 # Data sets on the Hub, over HTTP: the client runs in a process of its own, once for all tests below
 
 

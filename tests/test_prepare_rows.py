@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hf_finetune import LocalFile, Recipe, RecipeError
+from hf_finetune.data import Located, Source
 from hf_finetune.data.splits import SPLITS
 from hf_finetune.files import sha256
 from hf_finetune.prepare import Prepared, in_words, prepare
@@ -123,6 +124,23 @@ def test_the_facts_tell_source_and_counts(tmp_path: Path) -> None:
         "rows": {name: facts["rows"][name] for name in SPLITS},
     }
     assert sum(facts["rows"].values()) == 40
+
+
+def test_the_facts_tell_the_hash_of_each_of_two_files_of_one_name(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Folders(Source):
+        paths: tuple[Path, ...]
+
+        def locate(self) -> Located:
+            return Located(self.paths, "acme/rows", revision="main", commit="c" * 40)
+
+    paths = tuple(tmp_path / language / "rows.jsonl" for language in ("en", "de"))
+    for path, rows in zip(paths, (HALF_YES[:20], HALF_YES[20:]), strict=True):
+        path.parent.mkdir()
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    facts = prepare(Closed(), Folders(paths), SETTINGS).facts
+    assert facts["rows_read"] == 40
+    assert facts["source"]["files"] == {"en/rows.jsonl": sha256(paths[0]), "de/rows.jsonl": sha256(paths[1])}
 
 
 def test_the_facts_can_be_written_as_json(tmp_path: Path) -> None:

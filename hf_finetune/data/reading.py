@@ -37,7 +37,8 @@ def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
     Raises:
         RecipeError: an unreadable file, naming every broken line; or no rows at all.
     """
-    records = [record for path in located.paths for record in _read(path, located.member, fields)]
+    names, member = located.file_names, located.member
+    records = [record for path, name in names.items() for record in _read(path, name, member, fields)]
     if not records:
         raise RecipeError(f"{located.name}: holds no rows. Give it rows with the fields {', '.join(fields)}.")
     return records
@@ -55,21 +56,22 @@ def decode(content: bytes) -> str:
     return content.decode("latin-1")  # which decodes any bytes
 
 
-def _read(path: Path, member: str | None, fields: Sequence[str]) -> list[Record]:
+def _read(path: Path, name: str, member: str | None, fields: Sequence[str]) -> list[Record]:
     try:
-        name, content = (path.name, path.read_bytes()) if path.suffix.lower() != ".zip" else _unzip(path, member)
+        is_zip = path.suffix.lower() == ".zip"
+        file, content = _unzip(path, name, member) if is_zip else (name, path.read_bytes())
     except OSError as error:
-        raise RecipeError(f"{path.name}: cannot be read: {error.strerror}. Check its rights.") from error
+        raise RecipeError(f"{name}: cannot be read: {error.strerror}. Check its rights.") from error
     readers: dict[str, Callable[[str, bytes, Sequence[str]], list[Record]]] = {
         ".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv, ".txt": _text_at_label, ".parquet": _parquet
     }  # fmt: skip
-    suffix = Path(name).suffix.lower()
+    suffix = Path(file).suffix.lower()
     if suffix not in readers:
-        raise RecipeError(f"{name}: {suffix or 'no suffix'} is not a format read here. Known: {', '.join(READABLE)}.")
-    return readers[suffix](name, content, fields)
+        raise RecipeError(f"{file}: {suffix or 'no suffix'} is not a format read here. Known: {', '.join(READABLE)}.")
+    return readers[suffix](file, content, fields)
 
 
-def _unzip(path: Path, member: str | None) -> tuple[str, bytes]:
+def _unzip(path: Path, shown: str, member: str | None) -> tuple[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             readable = [
@@ -81,14 +83,14 @@ def _unzip(path: Path, member: str | None) -> tuple[str, bytes]:
                 member = readable[0]
             if member not in archive.namelist():
                 if not readable:
-                    raise RecipeError(f"{path.name}: holds no readable file. Known: {', '.join(READABLE)}.")
+                    raise RecipeError(f"{shown}: holds no readable file. Known: {', '.join(READABLE)}.")
                 wanted = f"has no {member!r}" if member else "holds several files"
-                raise RecipeError(f"{path.name}: {wanted}. Name one with member=: {', '.join(readable)}.")
+                raise RecipeError(f"{shown}: {wanted}. Name one with member=: {', '.join(readable)}.")
             return Path(member).name, archive.read(member)
     except RuntimeError as error:
-        raise RecipeError(f"{path.name}: cannot be unpacked ({error}). Give one without a password.") from error
+        raise RecipeError(f"{shown}: cannot be unpacked ({error}). Give one without a password.") from error
     except zipfile.BadZipFile as error:
-        raise RecipeError(f"{path.name}: is not a whole zip archive. Fetch it again.") from error
+        raise RecipeError(f"{shown}: is not a whole zip archive. Fetch it again.") from error
 
 
 def _jsonl(name: str, content: bytes, fields: Sequence[str]) -> list[Record]:

@@ -1,5 +1,6 @@
 """Where rows come from: a data set on the Hub, pinned to a commit when it is read, or a file of the user's own."""
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -23,6 +24,14 @@ class Located:
     """The Hub commit the files were read at; None for a local file."""
     member: str | None = None
     """The file to read inside a zip archive."""
+
+    @property
+    def file_names(self) -> dict[Path, str]:
+        """Each path's bare name, or its path below the folder common to all where two bare names are the same."""
+        if len({path.name for path in self.paths}) == len(self.paths):
+            return {path: path.name for path in self.paths}
+        common = Path(os.path.commonpath([path.absolute().parent for path in self.paths]))
+        return {path: path.absolute().relative_to(common).as_posix() for path in self.paths}
 
 
 class Source(ABC):
