@@ -19,6 +19,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` when the block ends well and is removed when it does not.
 
+    A file that was there before hands its permissions on.
+
     Raises:
         RecipeError: when the disk or the folder refuses the file.
     """
@@ -26,6 +28,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if path.is_file():
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise _cannot_write(path, error) from error

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,6 +77,17 @@ with whole_file(Path(sys.argv[1])) as temporary:
     write_text(path, "new")
     assert path.read_text() == "new"
     assert names_below(tmp_path) == ["report.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows files have no such permissions")
+@pytest.mark.parametrize("mode", [0o755, 0o600, 0o444])
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "recipe.py"
+    path.write_text("old")
+    path.chmod(mode)
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
 def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
