@@ -24,7 +24,8 @@ def pinned_source(source: str, class_name: str, commits: dict[str, str]) -> str:
     }
     edits = []
     if "base_model_revision" in commits:
-        edits.append(_base_model_edit(assigned, commits["base_model_revision"]))
+        line_end = "\r\n" if "\r\n" in source else "\n"
+        edits.append(_base_model_edit(assigned, commits["base_model_revision"], line_end))
     if "revision" in commits:
         edits.append(_dataset_edit(assigned, commits["revision"]))
     edited = _edited(source, edits)
@@ -39,7 +40,7 @@ Edit = tuple[int, int, int, int, str]
 """From line and byte column to line and byte column (lines from 1, columns from 0), and the text that goes there."""
 
 
-def _base_model_edit(assigned: dict[str, ast.stmt], commit: str) -> Edit:
+def _base_model_edit(assigned: dict[str, ast.stmt], commit: str, line_end: str) -> Edit:
     own = getattr(assigned.get("base_model_revision"), "value", None)
     if own is not None:
         return _replacing(own, f'"{commit}"')
@@ -47,7 +48,7 @@ def _base_model_edit(assigned: dict[str, ast.stmt], commit: str) -> Edit:
     if base is None or base.end_lineno is None:
         raise RecipeError("pin: the class has no line base_model = ... to pin. Write one.")
     below = base.end_lineno + 1  # a comment behind the value stays where it is
-    return below, 0, below, 0, f'{" " * base.col_offset}base_model_revision = "{commit}"\n'
+    return below, 0, below, 0, f'{" " * base.col_offset}base_model_revision = "{commit}"{line_end}'
 
 
 def _dataset_edit(assigned: dict[str, ast.stmt], commit: str) -> Edit:

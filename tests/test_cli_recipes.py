@@ -284,6 +284,19 @@ def test_pin_writes_the_commits_that_model_and_data_set_are_at(hub: LoopbackHub,
     ).replace(data_line, f'HubDataset("acme/rows", revision="{rows}", file')
 
 
+def test_pin_leaves_windows_line_ends_and_permissions_as_they_were(hub: LoopbackHub, tmp_path: Path) -> None:
+    hub.add_repo("acme/base", {"config.json": b"{}"})
+    hub.add_repo("acme/rows", {"rows.jsonl": b"{}"}, "dataset")
+    (tmp_path / "pinnable.py").write_text(PINNABLE, newline="\r\n")
+    (tmp_path / "pinnable.py").chmod(0o755)
+    done = in_a_process("pin", "pinnable.py", folder=tmp_path, environment=hub.environment(tmp_path / "home"))
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "pinnable.py").read_bytes().split(b"\n")
+    assert len(lines) == len(PINNABLE.split("\n")) + 1
+    assert [line for line in lines[:-1] if not line.endswith(b"\r") or line.endswith(b"\r\r")] == []
+    assert (tmp_path / "pinnable.py").stat().st_mode & 0o777 == 0o755
+
+
 def test_pin_downloads_no_file(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.add_repo("acme/base", {"config.json": b"{}"})
     hub.add_repo("acme/rows", {"rows.jsonl": b"{}"}, "dataset")

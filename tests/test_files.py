@@ -120,6 +120,11 @@ def test_rows_that_stop_coming_leave_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "{}\n"
 
 
+def test_line_ends_are_written_as_they_are_given(tmp_path: Path) -> None:
+    write_text(tmp_path / "recipe.py", "one\r\ntwo\nthree\r")
+    assert (tmp_path / "recipe.py").read_bytes() == b"one\r\ntwo\nthree\r"
+
+
 def test_folders_on_the_way_to_a_file_are_made(tmp_path: Path) -> None:
     write_text(tmp_path / "runs" / "first" / "report.txt", "text")
     assert (tmp_path / "runs" / "first" / "report.txt").read_text() == "text"

@@ -114,6 +114,13 @@ def test_signs_at_which_only_splitlines_breaks_do_not_shift_the_place(sign: str)
     assert source == f'"""One{sign}two."""\n{pinned(*lines)}'
 
 
+def test_windows_line_ends_stay_and_the_new_line_has_one() -> None:
+    lines = ('base_model = "acme/base"', "dataset = HubDataset(", '    "acme/rows",', ")")
+    before = '"""One.\n\nTwo."""\n'
+    source = class_with(*lines, before=before).replace("\n", "\r\n")
+    assert pinned_source(source, "Task", COMMITS) == pinned(*lines, before=before).replace("\n", "\r\n")
+
+
 def test_only_the_recipes_own_class_is_changed() -> None:
     other = class_with('base_model = "other/base"', 'dataset = HubDataset("other/rows")').replace("Task", "Other")
     source = pinned('base_model = "acme/base"', 'dataset = HubDataset("acme/rows")', before=f"{other}\n\n")

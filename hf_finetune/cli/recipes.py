@@ -85,7 +85,8 @@ def pin(recipe: str) -> None:
     if isinstance(loaded.dataset, HubDataset):
         commits["revision"] = resolve_commit(loaded.dataset.id, loaded.dataset.revision, "dataset")
     file = Path(recipe)
-    write_text(file, pinned_source(file.read_text(encoding="utf-8"), type(loaded).__name__, commits))
+    source = file.read_bytes().decode("utf-8")  # read_text() would turn Windows' line ends into \n
+    write_text(file, pinned_source(source, type(loaded).__name__, commits))
     for name, commit in commits.items():
         click.echo(f"{recipe}: {name} = {commit}")
 
