@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.errors import RecipeError, first_line, nearest
+from hf_finetune.errors import RecipeError, first_line, nearest, plural
 from hf_finetune.files import read_json, whole_folder, write_json
 from hf_finetune.resolve import resolve_commit
 from hf_finetune.settings import Settings
@@ -92,19 +92,39 @@ def load_adapter(model: "PreTrainedModel", folder: Path) -> "PeftModel":
     """The base model with an adapter's weights from disk.
 
     Raises:
-        RecipeError: when the adapter's tensors and the model's do not match one to one; PEFT itself only warns.
+        RecipeError: when the adapter's tensors and the model's do not match one to one; PEFT itself only warns, and
+            only of those that the file lacks.
     """
     import warnings
 
     from peft import PeftModel
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Found missing adapter keys")  # told below, as an error
+        # PEFT 0.21 still asks transformers 5 by the attribute's old name.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         with_adapter = PeftModel.from_pretrained(model, folder)
-    missing = [str(w.message) for w in caught if "missing adapter keys" in str(w.message)]
-    if missing:
-        raise RecipeError(f"{folder}: does not fit this base model: {missing[0][:200]}")
+    _check_tensors(with_adapter, folder)
     return with_adapter
+
+
+def _check_tensors(model: "PeftModel", folder: Path) -> None:
+    """Whether the adapter file in `folder` holds the tensors of the model's adapter, and no others."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    # save_embedding_layers: as in save_adapter(), whose file this is.
+    wanted = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        given = set(file.keys())
+    missing, unknown = sorted(wanted - given), sorted(given - wanted)
+    faults = [f"it lacks {plural(len(missing), 'tensor')}, such as {missing[0]}"] if missing else []
+    faults += [f"it holds {plural(len(unknown), 'tensor')} too many, such as {unknown[0]}"] if unknown else []
+    if faults:
+        raise RecipeError(
+            f"{folder}: the adapter does not fit this base model: {'; '.join(faults)}. "
+            f"Load it on the base that its adapter_config.json names, or train it again."
+        )
 
 
 def save_adapter(model: "PeftModel", base: BaseModel, folder: Path) -> None:

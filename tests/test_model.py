@@ -1,6 +1,8 @@
 """Loading, quantising and saving, with real bitsandbytes and PEFT."""
 
 import json
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,15 +105,61 @@ def test_a_saved_adapter_answers_the_same_when_loaded_again(tiny_base: Path, tmp
         torch.testing.assert_close(model.eval()(ids).logits, again.eval()(ids).logits, rtol=0, atol=0)
 
 
-def test_an_adapter_with_missing_tensors_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+DOWN = "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight"
+STRANGE = "base_model.model.model.layers.2.mlp.down_proj.lora_A.weight"
+
+
+@pytest.fixture
+def adapter(tiny_base: Path, tmp_path: Path) -> Path:
+    """The folder of an adapter, saved."""
+    save_adapter(with_adapter(tiny_base), find_base_model(settings(tiny_base)), tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def refusal(base: Path, adapter: Path, without: Sequence[str] = (), extra: Sequence[str] = ()) -> str:
+    """What is told of an adapter whose file lacks some tensors and has others."""
+    file = adapter / "adapter_model.safetensors"
+    tensors = {name: tensor for name, tensor in load_file(file).items() if name not in without}
+    save_file(tensors | {name: torch.zeros(4, 128) for name in extra}, file)
+    with pytest.raises(RecipeError) as caught:
+        load_adapter(load_base_model(find_base_model(settings(base)), settings(base)), adapter)
+    return str(caught.value)
+
+
+def test_an_adapter_that_lacks_a_tensor_is_refused(tiny_base: Path, adapter: Path) -> None:
+    told = refusal(tiny_base, adapter, without=[DOWN])
+    assert f"adapter: the adapter does not fit this base model: it lacks 1 tensor, such as {DOWN}. Load it" in told
+
+
+def test_an_adapter_with_a_tensor_too_many_is_refused(tiny_base: Path, adapter: Path) -> None:
+    """PEFT says nothing of one: it would be left out silently."""
+    told = refusal(tiny_base, adapter, extra=[STRANGE])
+    assert f"does not fit this base model: it holds 1 tensor too many, such as {STRANGE}. Load it" in told
+
+
+def test_a_missing_and_an_unknown_tensor_of_an_adapter_are_both_named(tiny_base: Path, adapter: Path) -> None:
+    told = refusal(tiny_base, adapter, without=[DOWN, DOWN.replace("_A", "_B")], extra=[STRANGE])
+    assert f"it lacks 2 tensors, such as {DOWN}; it holds 1 tensor too many, such as {STRANGE}." in told
+
+
+@pytest.mark.parametrize("values", [{}, {"use_dora": True}, {"lora_target_modules": ["q_proj"]}], ids=str)
+def test_an_adapter_that_fits_is_loaded_without_a_warning(
+    tiny_base: Path, tmp_path: Path, values: dict[str, Any]
+) -> None:
     base = find_base_model(settings(tiny_base))
-    save_adapter(with_adapter(tiny_base), base, tmp_path / "adapter")
-    file = tmp_path / "adapter" / "adapter_model.safetensors"
-    tensors = load_file(file)
-    del tensors[sorted(tensors)[0]]
-    save_file(tensors, file)
-    with pytest.raises(RecipeError, match="does not fit"):
-        load_adapter(load_base_model(base, settings(tiny_base)), tmp_path / "adapter")
+    save_adapter(with_adapter(tiny_base, **values), base, tmp_path / "adapter")
+    model = load_base_model(base, settings(tiny_base))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_adapter(model, tmp_path / "adapter").peft_config["default"].r == 4
+
+
+def test_what_peft_warns_of_an_adapter_is_heard(tiny_base: Path, adapter: Path) -> None:
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"from_a_later_peft": True}))
+    model = load_base_model(find_base_model(settings(tiny_base)), settings(tiny_base))
+    with pytest.warns(UserWarning, match="from_a_later_peft"):
+        load_adapter(model, adapter)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
