@@ -77,24 +77,25 @@ class Settings(BaseModel):
     """Warm-up: a number of steps, or below 1 a share of the run."""
     num_train_epochs: float = Field(default=3.0, gt=0)  # transformers' TrainingArguments
     """Passes over the training split."""
-    max_steps: int = -1
+    max_steps: int = -1  # transformers' TrainingArguments
     """Stop after this many steps; -1: after num_train_epochs."""
     per_device_train_batch_size: Positive = 16  # arXiv:2305.14314, table 9
     """Rows a step on one device."""
-    gradient_accumulation_steps: Positive = 1
+    gradient_accumulation_steps: Positive = 1  # transformers' TrainingArguments
     """Batches added up before the weights change."""
-    per_device_eval_batch_size: Positive = 32
+    per_device_eval_batch_size: Positive = 32  # twice the training batch, as no gradients are held; TRL's SFTConfig: 8
     """Rows at a time in evaluation."""
     max_grad_norm: float = Field(default=0.3, ge=0)  # arXiv:2305.14314, appendix B
     """Gradients are clipped to this norm."""
     weight_decay: float = Field(default=0.0, ge=0)  # arXiv:2305.14314, appendix B
     """AdamW's weight decay."""
-    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)  # transformers' TrainingArguments
     """AdamW's first decay rate."""
     adam_beta2: float = Field(default=0.999, ge=0, lt=1)  # arXiv:2305.14314, appendix B
     """AdamW's second decay rate."""
-    adam_epsilon: float = Field(default=1e-8, gt=0)
+    adam_epsilon: float = Field(default=1e-8, gt=0)  # transformers' TrainingArguments
     """AdamW's epsilon."""
+    # transformers' TrainingArguments, from torch 2.8 on
     optim: Literal[
         "adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor",
         "lion_8bit", "paged_lion_8bit", "rmsprop", "sgd",
@@ -106,20 +107,20 @@ class Settings(BaseModel):
     """Compute activations again in the backward pass: less memory, about a third more time."""
     max_length: Positive = 1024  # TRL's SFTConfig
     """Rows with more tokens leave the training; they are counted and shown, never cut silently."""
-    dataloader_num_workers: int = Field(default=0, ge=0)
+    dataloader_num_workers: int = Field(default=0, ge=0)  # transformers' TrainingArguments
     """Processes that prepare batches."""
-    seed: int = Field(default=42, ge=0)
+    seed: int = Field(default=42, ge=0)  # transformers' TrainingArguments
     """Seed of the split, the adapter's start and the order of rows."""
 
     eval_strategy: Literal["epoch", "steps"] = "epoch"
     """When the validation loss is taken and a checkpoint is kept."""
-    eval_steps: Positive = 100
+    eval_steps: Positive = 100  # SFTConfig takes logging_steps, 10: too often, as each evaluation keeps a checkpoint
     """With eval_strategy=steps: every so many steps."""
-    early_stopping_patience: int = Field(default=2, ge=0)
+    early_stopping_patience: int = Field(default=2, ge=0)  # EarlyStoppingCallback's 1 stops at the first rise
     """Stop after so many evaluations without a lower validation loss; 0: never."""
-    save_total_limit: Positive = 2
+    save_total_limit: Positive = 2  # the best and the last; TrainingArguments keeps all
     """Checkpoints kept on disk, the best one among them."""
-    logging_steps: Positive = 10
+    logging_steps: Positive = 10  # TRL's SFTConfig
     """Steps between two lines of training_log.jsonl."""
     report_to: list[Literal["none", "trackio", "mlflow", "wandb", "tensorboard"]] = ["none"]
     """Experiment trackers, through their own integrations in transformers."""
@@ -128,9 +129,9 @@ class Settings(BaseModel):
     output_dir: str = ""
     """The run's folder; empty: runs/RECIPE."""
 
-    validation_size: Share = 0.1
+    validation_size: Share = 0.1  # ours: of 80/10/10
     """Share of the rows that pick the best checkpoint."""
-    test_size: Share = 0.1
+    test_size: Share = 0.1  # ours: of 80/10/10, to learn from more than datasets' train_test_split leaves (0.75)
     """Share of the rows that are only evaluated."""
     near_duplicate_similarity: float = Field(default=0.8, gt=0, le=1)  # Lee et al., arXiv:2107.06499
     """Token Jaccard index from which two prompts must not stand in two splits."""
