@@ -14,6 +14,7 @@ from conftest import sample_rows, write_rows
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
+TEMPLATES = ROOT / "hf_finetune" / "templates"
 DEMO_BASE = ROOT / "hf_finetune" / "demo" / "demo-base"
 
 PLUGIN = """
@@ -133,7 +134,7 @@ def test_the_wheel_holds_the_recipes_the_demo_and_the_templates(wheel: Path) -> 
         "hf_finetune/metrics/modules/macro_f1/macro_f1.py",
         "hf_finetune_recipes/finsent.py",
         *(f"hf_finetune/{path.relative_to(ROOT / 'hf_finetune')}" for path in (ROOT / "hf_finetune").rglob("*.py")),
-        *(f"hf_finetune/templates/{path.name}" for path in (ROOT / "hf_finetune" / "templates").iterdir()),
+        *(f"hf_finetune/{path.relative_to(ROOT / 'hf_finetune')}" for path in TEMPLATES.rglob("*") if path.is_file()),
         *(f"hf_finetune/demo/demo-base/{path.name}" for path in DEMO_BASE.iterdir()),
     }
     assert wanted - names == set()
