@@ -158,7 +158,7 @@ def test_help_is_fast_and_light(tmp_path: Path) -> None:
     assert "click" in imported
     assert imported.isdisjoint({"torch", "transformers", "trl", "datasets", "peft", "pydantic", "numpy"})
     assert json.dumps(sorted(line.split()[0] for line in done.stdout.split("Commands:")[1].splitlines() if line)) == (
-        '["cat", "check", "list", "new", "pin", "run"]'
+        '["cat", "check", "launch", "list", "new", "pin", "run"]'
     )
 
 

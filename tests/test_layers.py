@@ -11,8 +11,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "hf_finetune"
 ORDER = (
-    "errors files metrics resolve data recipe settings testing run chat model prepare train generate evaluate card "
-    "pipeline demo pinning cli __main__"
+    "errors files launch metrics resolve data recipe settings testing run chat model prepare train generate evaluate "
+    "card pipeline demo pinning cli __main__"
 ).split()
 """Each module or package imports only those before it."""
 

@@ -7,6 +7,7 @@ import click
 import pytest
 
 from hf_finetune.cli import commands
+from hf_finetune.cli.launch import launch
 from hf_finetune.cli.run import run
 from hf_finetune.recipe import load_recipe
 from hf_finetune.settings import Settings
@@ -44,11 +45,22 @@ def test_every_option_in_the_readme_exists() -> None:
     assert options <= own
 
 
-def test_the_help_text_in_the_readme_is_the_programs() -> None:
-    context = click.Context(run, info_name="accelerate launch -m hf_finetune", terminal_width=100)
-    shown = re.search(r"<!-- help: run -->\n```\n(.*?)```\n<!-- /help -->", README, re.S)
+def test_every_option_of_launch_in_the_readme_exists() -> None:
+    own = {option for parameter in launch.params for option in parameter.opts}
+    given = [word for line in LINES if line.startswith("hf-finetune launch") for word in line.split()]
+    options = {word for word in given if word.startswith("--")}
+    assert options
+    assert options <= own
+
+
+@pytest.mark.parametrize(
+    ("command", "program"), [(run, "accelerate launch -m hf_finetune"), (launch, "hf-finetune launch")]
+)
+def test_the_help_text_in_the_readme_is_the_programs(command: click.Command, program: str) -> None:
+    context = click.Context(command, info_name=program, terminal_width=100)
+    shown = re.search(rf"<!-- help: {command.name} -->\n```\n(.*?)```\n<!-- /help -->", README, re.S)
     assert shown is not None
-    assert shown[1] == run.get_help(context) + "\n"
+    assert shown[1] == command.get_help(context) + "\n"
 
 
 def test_files_that_the_readme_links_to_are_there() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from hf_finetune.cli.launch import launch
 from hf_finetune.cli.recipes import cat, check, list_recipes, new, pin
 from hf_finetune.cli.run import run
 from hf_finetune.errors import RecipeError
@@ -16,11 +17,12 @@ from hf_finetune.errors import RecipeError
 def commands() -> None:
     """QLoRA recipes for the Accelerate launcher and the Hugging Face Hub.
 
-    Train with `accelerate launch -m hf_finetune RECIPE`, or `hf-finetune run RECIPE` for one process.
+    Train with `accelerate launch -m hf_finetune RECIPE`, or `hf-finetune run RECIPE` for one process; `launch`
+    writes what several GPUs and machines need.
     """
 
 
-for command in (run, list_recipes, cat, check, new, pin):
+for command in (run, launch, list_recipes, cat, check, new, pin):
     commands.add_command(command)
 
 
