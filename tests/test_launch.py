@@ -38,6 +38,9 @@ from hf_finetune.launch import (
 SHIPPED = Path(__file__).parent.parent / "hf_finetune" / "templates" / "accelerate"
 NAMES = ("ddp", "fsdp2", "one_gpu", "two_nodes", "zero3")
 ODD_WORDS = ('run_name=it\'s "quoted"', "output_dir=runs/$HOME `id` a b", "model_revision=x;y\\n*?")
+SECONDS = 600
+"""A script that takes longer hangs."""
+
 JOB = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NODEID": "0"}
 
 SRUN = """
@@ -45,6 +48,7 @@ SRUN = """
     # Starts one task a machine; kills what is left of a task when its first process ends, as Slurm does.
     echo "${@%%$'\\n'*}" >> "$RECORDS/srun"
     while [[ $1 == --* ]]; do shift; done
+    trap 'kill -KILL -- $(sed s/^/-/ "$RECORDS"/task*); exit 143' TERM
     set -m
     for ((i = 0; i < MACHINES; i++)); do
         SLURM_NODEID=$i "$@" &
@@ -113,8 +117,15 @@ def cluster(folder: Path, machines: int, **environment: str) -> dict[str, str]:
 
 def run_script(script: Path, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
     """The finished batch script, started elsewhere than where it was written."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     command = ["bash", str(script)]
-    return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=120, check=False)
+    with subprocess.Popen(command, env=environment, cwd="/", start_new_session=True, **pipes) as job:
+        try:
+            said, told = job.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(job.pid, signal.SIGTERM)  # the stand-in for srun ends its tasks
+            raise
+    return subprocess.CompletedProcess(command, job.returncode, said, told)
 
 
 def write_script(folder: Path, launch: Launch, python: Path) -> Path:
