@@ -15,6 +15,17 @@ TEMPLATES = Path(__file__).parent / "templates"
 """The texts that cards and new recipes are made from."""
 
 
+def sync(path: Path) -> None:
+    """Brings a file's bytes, or the names in a folder, from the cache to the disk, for a power cut may come."""
+    if path.is_dir() and os.name != "posix":
+        return  # Windows opens no folders
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` when the block ends well and is removed when it does not.
@@ -30,7 +41,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield temporary
         if path.is_file():
             shutil.copymode(path, temporary)
+        sync(temporary)
         os.replace(temporary, path)
+        sync(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
@@ -40,14 +53,20 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that replaces `path` when the block ends well and is removed when it does not."""
+    """A temporary folder that becomes `path` when the block ends well and is removed when it does not.
+
+    What was there before is removed first: a kill between the two leaves neither, and the same command makes it again.
+    """
     temporary = path.with_name(f".{path.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        for file in temporary.rglob("*"):
+            sync(file)
         shutil.rmtree(path, ignore_errors=True)
         os.replace(temporary, path)
+        sync(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
@@ -73,6 +92,15 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     )
 
 
+def append_jsonl(path: Path, row: Any) -> None:
+    """Adds one JSON object as a line to `path`; a line cut off by a kill or a full disk is for the reader to drop."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file of a run holds."""
     return json.loads(path.read_text(encoding="utf-8"))
@@ -94,5 +122,5 @@ def _cannot_write(path: Path, error: OSError) -> RecipeError:
     free = f" ({shutil.disk_usage(path.parent).free / 2**20:,.0f} MiB free)" if path.parent.exists() else ""
     return RecipeError(
         f"{path}: cannot be written: {error.strerror or error}{free}. "
-        f"Make room or rights there, or name another folder with output_dir=FOLDER."
+        f"Make room or rights there and give the same command again, or name another folder with output_dir=FOLDER."
     )
