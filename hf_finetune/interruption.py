@@ -1,0 +1,77 @@
+"""SIGTERM, SIGHUP and Ctrl-C: a training saves first, anything else stops at once; the same command goes on later."""
+
+import ctypes
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from hf_finetune.processes import was_launched
+
+AGAIN_SECONDS = 1.0
+"""A second Ctrl-C is one that comes later than this: launchers pass on the first one too."""
+
+
+class Interrupted(BaseException):
+    """A signal asked this process to stop. No Exception, so that nobody takes it for a fault, as KeyboardInterrupt."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal.Signals(signal_number).name)
+        self.exit_code = 128 + signal_number
+
+
+class Interruption:
+    """The signals that came, and whether what runs now may be stopped at once."""
+
+    def __init__(self) -> None:
+        self.requested: int | None = None
+        self._first = 0.0
+        self._deferred = False
+
+    def listen(self) -> None:
+        """Takes over the signals that ask a process to stop, less those that it was started to ignore (nohup)."""
+        names = ("SIGTERM", "SIGINT", "SIGHUP")  # Windows has no hang-up
+        for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+        if was_launched() and sys.platform == "linux":
+            # `accelerate launch` passes no signal on to a single process: when it dies, the kernel tells this one.
+            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside, a signal is only noted in `requested`; a second Ctrl-C still stops at once.
+
+        Raises:
+            Interrupted: at the end of the block, when a signal came that nobody has answered.
+        """
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+        self.stop_if_requested()
+
+    def stop_if_requested(self) -> None:
+        """Raises Interrupted when a signal has come and may be answered now.
+
+        The handler does so itself, but Python drops what is raised while it runs a destructor.
+        """
+        if self.requested is not None and not self._deferred:
+            raise Interrupted(self.requested)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        again = self.requested is not None and number == signal.SIGINT and now - self._first > AGAIN_SECONDS
+        if self.requested is None:
+            self.requested, self._first = number, now
+        elif not again:
+            return
+        if again or not self._deferred:
+            raise Interrupted(number)
+
+
+interruption = Interruption()
+"""This process's: signal handlers are one for the whole process too."""
