@@ -1,30 +1,33 @@
 """What was run, on what and with what: the facts that run.json keeps."""
 
-import os
 import platform
-import shutil
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from hf_finetune.errors import RecipeError
+from hf_finetune.data.sources import LocalFile, Source
+from hf_finetune.errors import RecipeError, first_line
 from hf_finetune.files import read_json, sha256, write_json
+from hf_finetune.model import compute_dtype
+from hf_finetune.processes import sharding
+from hf_finetune.progress import Session
 from hf_finetune.recipe import ENTRY_POINT_GROUP, Recipe, installed_recipe, is_path, owner, recipe_file
+from hf_finetune.settings import Settings
 
 LIBRARIES = (
     "hf_finetune torch transformers trl peft accelerate bitsandbytes datasets evaluate huggingface_hub tokenizers"
 ).split()
 
 
-RUN_FILES = (
-    "run.json data.json splits checkpoints training_log.jsonl loss_curve.png adapter answers.jsonl "
-    "report.json report.md"
-).split()
-"""What a run leaves in its folder, and so what --overwrite removes."""
+FREE_SETTINGS = (
+    "output_dir", "run_name", "report_to", "per_device_eval_batch_size", "save_total_limit", "price_per_hour",
+)  # fmt: skip
+"""Settings that change nothing of a run's result, and so may be others when it is gone on with."""
+
+SESSION_FACTS = ("started", "seconds", "training_seconds", "first_step", "last_step", "peak_memory_gib", "ended")
 
 
 @dataclass
@@ -38,19 +41,29 @@ class Run:
     """Value and origin of each setting."""
     base_model: dict[str, Any]
     """Id, revision, commit, whether it has a chat template, and the id of the token its answers stop at."""
+    source: dict[str, Any]
+    """Where the rows were asked from: a file's name and hash, or a data set's id and revision."""
     data: dict[str, Any]
-    """Source, revision and the commit it was resolved to."""
+    """Where the rows came from: revision and the commit it was resolved to, files and their hashes."""
     license: str | None
     """Of the adapter; None when it was trained on rows of the user's own and nothing is known of theirs."""
     is_own_data: bool
     """Whether other rows than the recipe's data set were used."""
     is_demo: bool = False
+    num_processes: int = 1
+    computing: dict[str, str] = field(default_factory=dict)
+    """Device, dtype, and what shares the model out: others would make another result."""
     versions: dict[str, str] = field(default_factory=lambda: installed_versions())
-    hardware: dict[str, Any] = field(default_factory=lambda: describe_hardware())
+    """Of Python and the libraries; `1.0, then 1.1` where a run was gone on with under another one."""
+    hardware: dict[str, Any] = field(default_factory=dict)
     started: str = field(default_factory=lambda: now())
     finished: str = ""
     training: dict[str, Any] = field(default_factory=dict)
-    """Steps, epochs, seconds, peak memory, trainable parameters."""
+    """Steps, epochs, the best step and its loss, trainable parameters."""
+    totals: dict[str, Any] = field(default_factory=dict)
+    """Sessions, steps, seconds, cost and peak memory over all sessions: a step that was made twice counts twice."""
+    sessions: list[dict[str, Any]] = field(default_factory=list)
+    """Each stretch of the run until it ended or was stopped: steps, seconds, how it ended."""
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
@@ -61,46 +74,44 @@ class Run:
         """
         try:
             return cls(**read_json(folder / "run.json"))
-        except FileNotFoundError as error:
-            raise RecipeError(f"{folder}: holds no run. Name the folder that a run printed at its end.") from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise RecipeError(f"{folder}: holds no run. Name a folder such as those in runs/.") from error
+        except (ValueError, TypeError) as error:
+            raise RecipeError(
+                f"{folder / 'run.json'}: is damaged, or of another version of hf_finetune ({first_line(error)}). "
+                f"Name another folder, or replace the run with --overwrite."
+            ) from error
 
     def write(self, folder: Path) -> None:
         """Leaves run.json in the folder."""
         write_json(folder / "run.json", asdict(self))
 
+    def add_session(self, session: Session) -> None:
+        """Adds a session that has ended, or replaces the record of the same one, and sums what all of them took."""
+        kept = [earlier for earlier in self.sessions if earlier["started"] != session.started]
+        self.sessions = [*kept, {name: getattr(session, name) for name in SESSION_FACTS}]
+        price = self.settings["price_per_hour"]["value"]
+        seconds = sum(earlier["seconds"] for earlier in self.sessions)
+        self.totals = {
+            "sessions": len(self.sessions),
+            "steps": sum(earlier["last_step"] - earlier["first_step"] for earlier in self.sessions),
+            "seconds": round(seconds, 1),
+            "training_seconds": round(sum(earlier["training_seconds"] for earlier in self.sessions), 1),
+            "peak_memory_gib": max(earlier["peak_memory_gib"] for earlier in self.sessions),
+            "cost_usd": None if price is None else round(seconds / 3600 * price, 4),
+        }
 
-def check_folder(folder: Path, overwrite: bool) -> None:
-    """Whether the run's folder can be made; nothing is written yet.
-
-    Raises:
-        RecipeError: when it holds a run that may not be replaced, or something else, or cannot be written.
-    """
-    holds_run = (folder / "run.json").is_file()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not (holds_run and overwrite):
-        if overwrite:
-            raise RecipeError(f"{folder}: holds no run, so --overwrite leaves it alone. Name another with output_dir=.")
-        holds = "holds a run already" if holds_run else "is there already and is not empty"
-        raise RecipeError(f"{folder}: {holds}. Name another with output_dir=FOLDER, or replace it with --overwrite.")
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        reason = "no right to write there" if nearest.is_dir() else "that is a file"
-        raise RecipeError(f"{folder}: cannot be made in {nearest}: {reason}. Name another with output_dir=FOLDER.")
-
-
-def start_folder(folder: Path) -> None:
-    """Makes the run's folder, without what an earlier run left there; files that no run writes stay.
-
-    Raises:
-        RecipeError: when the disk refuses.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in (folder / name for name in RUN_FILES):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-    except OSError as error:
-        raise RecipeError(
-            f"{folder}: cannot be made: {error.strerror}. Name another with output_dir=FOLDER."
-        ) from error
+    def differences(self, now: "Run") -> list[str]:
+        """What would make going on with this run another run: each with what it was and what it is now."""
+        found = []
+        if (self.recipe["name"], self.recipe["sha256"]) != (now.recipe["name"], now.recipe["sha256"]):
+            found.append(f"the recipe {self.recipe['name']!r} ({self.recipe['loaded_from']}) has been changed")
+        found += told(_values(self), _values(now))
+        if self.source != now.source:
+            found.append(f"the rows were {_named(self.source)}, are {_named(now.source)}")
+        if self.num_processes != now.num_processes:
+            found.append(f"the number of processes was {self.num_processes}, is {now.num_processes}")
+        return found
 
 
 def describe_recipe(recipe: Recipe[Any], path_or_name: str) -> dict[str, Any]:
@@ -116,6 +127,14 @@ def describe_recipe(recipe: Recipe[Any], path_or_name: str) -> dict[str, Any]:
         "loaded_from": origin,
         "sha256": sha256(recipe_file(recipe)),
     }
+
+
+def describe_source(source: Source) -> dict[str, Any]:
+    """What tells the rows of one run from those of another before they are read: a local file's hash, a Hub id."""
+    if isinstance(source, LocalFile):
+        located = source.locate()
+        return {"file": located.name, "sha256": sha256(located.paths[0]), "member": source.member}
+    return {"source": type(source).__name__, **(asdict(source) if is_dataclass(source) else {})}
 
 
 def installed_versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
@@ -144,21 +163,45 @@ def describe_hardware() -> dict[str, Any]:
     }
 
 
-def peak_memory_gib() -> float:
-    """The largest memory of this process so far: on the GPU where there is one, else resident on the CPU, in GiB."""
-    import torch
-
-    if torch.cuda.is_available():
-        return float(torch.cuda.max_memory_allocated()) / 2**30
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
-
-
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def told(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """`NAME was OLD, is NEW` for each value that is another one now."""
+    names = sorted(before.keys() | now.keys())
+    return [f"{n} was {before.get(n)}, is {now.get(n)}" for n in names if before.get(n) != now.get(n)]
+
+
+def note_versions(run: Run) -> list[str]:
+    """Notes in the run which libraries have changed since it was begun; a line for each."""
+    before = {name: found.split(", then ")[-1] for name, found in run.versions.items()}
+    now = {name: found for name, found in installed_versions().items() if name in before}
+    for name in now:
+        if before[name] != now[name]:
+            run.versions[name] += f", then {now[name]}"
+    return [f"{line}: the last digits of the result may differ" for line in told({n: before[n] for n in now}, now)]
+
+
+def describe_computing(settings: Settings) -> dict[str, str]:
+    """What the numbers are computed on, in what, and shared out by what."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = str(compute_dtype(settings)).removeprefix("torch.")
+    return {"device": device, "dtype": dtype, "sharding": sharding() or "none"}
+
+
+def _values(run: Run) -> dict[str, Any]:
+    """The settings that decide the result."""
+    return {name: setting["value"] for name, setting in run.settings.items() if name not in FREE_SETTINGS}
+
+
+def _named(source: dict[str, Any]) -> str:
+    name = source.get("file") or source.get("id") or source.get("source")
+    mark = source.get("sha256", source.get("revision", ""))
+    return f"{name} ({mark[:12]})" if mark else str(name)
 
 
 def _cpu_name() -> str:
