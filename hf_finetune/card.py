@@ -143,4 +143,5 @@ def _data_source(data: dict[str, Any]) -> str:
 def _hardware(run: Run) -> str:
     gpus = run.hardware["gpus"]
     where = gpus[0]["name"] if gpus else f"{run.hardware['cpu']}, {plural(run.hardware['cores'], 'core')}, no GPU"
-    return f"{where} (peak memory {run.training['peak_memory_gib']:.1f} GiB)"
+    several = f", {run.num_processes} processes" if run.num_processes > 1 else ""
+    return f"{where}{several} (peak memory {run.totals['peak_memory_gib']:.1f} GiB)"

@@ -12,6 +12,8 @@ from hf_finetune.errors import plural
 from hf_finetune.files import read_json, write_json, write_jsonl, write_text
 from hf_finetune.generate import choice_probabilities, generate_texts
 from hf_finetune.model import explaining_full_memory
+from hf_finetune.processes import everyones, is_main, own_share, together
+from hf_finetune.progress import Progress
 from hf_finetune.recipe import Recipe, shares_choices
 from hf_finetune.settings import Settings
 
@@ -78,9 +80,9 @@ class Report:
         return cls(**read_json(folder / "report.json"))
 
     def write(self, folder: Path) -> None:
-        """Leaves report.json and report.md in the folder."""
-        write_json(folder / "report.json", asdict(self))
+        """Leaves report.md in the folder, then report.json, which says that the evaluation is done."""
         write_text(folder / "report.md", self.as_markdown())
+        write_json(folder / "report.json", asdict(self))
 
     def as_markdown(self) -> str:
         """The comparison as a page for a terminal or a pull request."""
@@ -110,17 +112,20 @@ class Report:
 
 def evaluate(
     model: Any, chat: ChatFormat, recipe: Recipe[Any], train: Sequence[Any], test: Sequence[Any], settings: Settings,
-    folder: Path,
-) -> Report:  # fmt: skip
-    """The report on a model with its adapter loaded: the adapter is switched off for the base, on for the fine-tuned.
+    folder: Path, progress: Progress | None = None,
+) -> None:  # fmt: skip
+    """Asks a model with its adapter loaded; the adapter is switched off for the base, on for the fine-tuned.
 
-    Leaves report.json, report.md and answers.jsonl in `folder`.
+    Each process asks for its share of the rows; the main one leaves answers.jsonl, report.md and report.json in
+    `folder`.
     """
     max_new_tokens = longest_answer(chat, [recipe.completion(row) for row in (*train, *test)])
-    with explaining_full_memory("Halve per_device_eval_batch_size."):
+    with explaining_full_memory("Halve per_device_eval_batch_size and start the same command again."):
         with model.disable_adapter():
-            base = answer(model, chat, recipe, test, max_new_tokens, settings, "evaluate base")
-        tuned = answer(model, chat, recipe, test, max_new_tokens, settings, "evaluate fine-tuned")
+            base = answer(model, chat, recipe, test, max_new_tokens, settings, progress, "base")
+        tuned = answer(model, chat, recipe, test, max_new_tokens, settings, progress, "tuned")
+    if not is_main():
+        return
     report = compare(recipe, train, test, base, tuned, max_new_tokens)
     rows = zip(test, base, tuned, strict=True)
     write_jsonl(
@@ -136,24 +141,27 @@ def evaluate(
         ],
     )
     report.write(folder)
-    return report
 
 
 def answer(
     model: Any, chat: ChatFormat, recipe: Recipe[Any], rows: Sequence[Any], max_new_tokens: int, settings: Settings,
-    title: str,
+    progress: Progress | None = None, name: str = "model",
 ) -> list[Answer]:  # fmt: skip
-    """One answer a row: the likeliest of its choices, or generated text where the recipe gives none."""
-    prompts = [recipe.prompt(row) for row in rows]
-    size = settings.per_device_eval_batch_size
-    choices = [recipe.choices(row) for row in rows]
-    closed = [own for own in choices if own is not None]
-    if len(closed) < len(rows):
-        texts = generate_texts(model, chat, prompts, max_new_tokens, size, title)
-        return [_marked(recipe, row, text, None) for row, text in zip(rows, texts, strict=True)]
-    probabilities = choice_probabilities(model, chat, prompts, closed, size, title)
-    by_choice = [dict(zip(own, p, strict=True)) for own, p in zip(closed, probabilities, strict=True)]
-    return [_marked(recipe, row, max(p, key=p.__getitem__), p) for row, p in zip(rows, by_choice, strict=True)]
+    """One answer a row: the likeliest of its choices, or generated text where the recipe gives none.
+
+    With several processes each answers its share, and all of them get all answers.
+    """
+    own = own_share(rows)
+    prompts, size, stage = [recipe.prompt(row) for row in own], settings.per_device_eval_batch_size, f"evaluate {name}"
+    if any(recipe.choices(row) is None for row in rows):
+        texts = generate_texts(model, chat, prompts, max_new_tokens, size, progress, stage)
+        answers = [_marked(recipe, row, text, None) for row, text in zip(own, texts, strict=True)]
+    else:
+        choices = [recipe.choices(row) or () for row in own]
+        probabilities = choice_probabilities(model, chat, prompts, choices, size, progress, stage)
+        by_choice = [dict(zip(some, p, strict=True)) for some, p in zip(choices, probabilities, strict=True)]
+        answers = [_marked(recipe, row, max(p, key=p.__getitem__), p) for row, p in zip(own, by_choice, strict=True)]
+    return together(everyones(answers))
 
 
 def longest_answer(chat: ChatFormat, completions: Sequence[str]) -> int:

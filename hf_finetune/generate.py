@@ -1,13 +1,12 @@
 """Prompts -> answers: choices scored by likelihood, or texts generated greedily, in batches with a progress bar."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-from tqdm.auto import tqdm
 
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import RecipeError
+from hf_finetune.progress import Progress, tracked
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +18,8 @@ def choice_probabilities(
     prompts: Sequence[str],
     choices: Sequence[Sequence[str]],
     batch_size: int,
-    title: str,
+    progress: Progress | None = None,
+    stage: str = "answer",
 ) -> list[list[float]]:
     """For each prompt, the probability of each of its choices among them all; each list sums to 1.
 
@@ -35,12 +35,12 @@ def choice_probabilities(
     pairs = [(row, questions[row], chat.completion_ids(c)) for row, own in enumerate(choices) for c in own]
     order = sorted(range(len(pairs)), key=lambda index: len(pairs[index][1]) + len(pairs[index][2]), reverse=True)
     scores = [0.0] * len(pairs)
-    for batch in _batches(order, batch_size, title):
+    for batch in tracked(_batches(order, batch_size), progress, stage, "batches"):
         for index, score in zip(batch, _completion_scores(model, chat, [pairs[i] for i in batch]), strict=True):
             scores[index] = score
     if not all(map(math.isfinite, scores)):
         raise RecipeError(
-            f"{title}: a likelihood is not a number. Try dtype=bfloat16 or float32, or a lower learning_rate."
+            f"{stage}: a likelihood is not a number. Try dtype=bfloat16 or float32, or a lower learning_rate."
         )
     by_row: list[list[float]] = [[] for _ in prompts]
     for (row, _, _), score in zip(pairs, scores, strict=True):
@@ -49,7 +49,13 @@ def choice_probabilities(
 
 
 def generate_texts(
-    model: Any, chat: ChatFormat, prompts: Sequence[str], max_new_tokens: int, batch_size: int, title: str
+    model: Any,
+    chat: ChatFormat,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    batch_size: int,
+    progress: Progress | None = None,
+    stage: str = "answer",
 ) -> list[str]:
     """The most likely text (greedy) that follows each prompt, up to the end of the answer or `max_new_tokens`."""
     import torch
@@ -67,7 +73,7 @@ def generate_texts(
     )
     texts = [""] * len(questions)
     model.eval()
-    for batch in _batches(order, batch_size, title):
+    for batch in tracked(_batches(order, batch_size), progress, stage, "batches"):
         ids, mask = _left_padded([questions[index] for index in batch], chat.pad_id, model.device)
         with torch.inference_mode():
             output = model.generate(input_ids=ids, attention_mask=mask, generation_config=greedy)
@@ -115,9 +121,5 @@ def _stop_ids(model: Any, chat: ChatFormat) -> list[int]:
     return sorted({chat.ending[-1], *own})
 
 
-def _batches(order: Sequence[int], size: int, title: str) -> Iterator[Sequence[int]]:
-    with tqdm(total=len(order), desc=title, unit="answer", dynamic_ncols=True) as bar:
-        for start in range(0, len(order), size):
-            batch = order[start : start + size]
-            yield batch
-            bar.update(len(batch))
+def _batches(order: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [order[start : start + size] for start in range(0, len(order), size)]

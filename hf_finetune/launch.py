@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.errors import RecipeError, plural
+from hf_finetune.files import TEMPLATES
 
-TEMPLATES = Path(__file__).parent / "templates"
 CONFIGS = ("one_gpu", "ddp", "fsdp2", "zero3")
 """The shipped configs that fit any number of machines or GPUs; two_nodes.yaml is for use by hand."""
 

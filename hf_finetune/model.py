@@ -1,5 +1,7 @@
 """Base model, tokenizer, quantisation and adapter: the one place where they are loaded."""
 
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import RecipeError, first_line, nearest, plural
 from hf_finetune.files import read_json, whole_folder, write_json
+from hf_finetune.processes import is_main, sharding
 from hf_finetune.resolve import resolve_commit
 from hf_finetune.settings import Settings
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class BaseModel:
     commit: str | None
 
 
-def find_base_model(settings: Settings) -> BaseModel:
-    """The base model the settings name, resolved to a commit if it is on the Hub; nothing large is downloaded.
+def find_base_model(settings: Settings, commit: str | None = None) -> BaseModel:
+    """The base model the settings name, on the Hub at a commit: the given one, else the one its revision means now.
 
     Raises:
         RecipeError: no such folder or repo, no access, no network.
@@ -47,7 +48,7 @@ def find_base_model(settings: Settings) -> BaseModel:
         return BaseModel(folder.resolve().name, str(folder), None, None)
     if name.startswith((".", "/", "~")):
         raise RecipeError(f"base model {name!r}: there is no such folder. Check model_name_or_path.")
-    return BaseModel(name, name, settings.model_revision, resolve_commit(name, settings.model_revision))
+    return BaseModel(name, name, settings.model_revision, commit or resolve_commit(name, settings.model_revision))
 
 
 def load_tokenizer(base: BaseModel) -> "PreTrainedTokenizerBase":
@@ -70,8 +71,11 @@ def load_base_model(base: BaseModel, settings: Settings) -> "PreTrainedModel":
         RecipeError: when it cannot be loaded as a causal language model.
     """
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
     guard_cpu_4bit_layers()
+    if not (is_main() and sys.stderr.isatty()):
+        disable_progress_bar()  # of the weights, a line a tick without a terminal
     try:
         with explaining_full_memory("Take a smaller base model, or a GPU with more memory."):
             model = AutoModelForCausalLM.from_pretrained(
@@ -113,7 +117,7 @@ def _check_tensors(model: "PeftModel", folder: Path) -> None:
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
-    # save_embedding_layers: as in save_adapter(), whose file this is.
+    # save_embedding_layers: as in the trainer's checkpoints, whose file this is.
     wanted = set(get_peft_model_state_dict(model, save_embedding_layers=False))
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         given = set(file.keys())
@@ -127,19 +131,49 @@ def _check_tensors(model: "PeftModel", folder: Path) -> None:
         )
 
 
-def save_adapter(model: "PeftModel", base: BaseModel, folder: Path) -> None:
-    """Leaves the adapter in `folder`, whole or not at all: safetensors and their config, no pickle and no path."""
+def save_adapter(checkpoint: Path, base: BaseModel, folder: Path) -> None:
+    """Leaves a checkpoint's adapter in `folder`, whole or not at all: safetensors and their config, no path in it."""
     with whole_folder(folder) as temporary:
-        # save_embedding_layers: "auto" asks the Hub, and adds the embeddings when it gets no answer.
-        model.save_pretrained(temporary, save_embedding_layers=False)
-        for file in temporary.iterdir():
-            if file.name not in ADAPTER_FILES:
-                file.unlink()
-        config = read_json(temporary / "adapter_config.json")
+        shutil.copy(checkpoint / "adapter_model.safetensors", temporary)
+        config = read_json(checkpoint / "adapter_config.json")
         config["base_model_name_or_path"] = base.name
         config["revision"] = base.commit
         config["target_modules"] = sorted(config["target_modules"])  # a set: its order differs from process to process
         write_json(temporary / "adapter_config.json", config)
+
+
+def check_adapter(folder: Path, must_differ: bool) -> int:
+    """The number of values in an adapter's file, after checking what a save from several GPUs can spoil.
+
+    Raises:
+        RecipeError: when a tensor is empty (ZeRO-3 saved its own part only) or holds a value that is no number, or
+            all that start at zero are so still although they `must_differ`: a warm-up's first step changes nothing.
+    """
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / "adapter_model.safetensors")
+    empty = [name for name, tensor in tensors.items() if not tensor.numel()]
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    at_zero = [tensor for name, tensor in tensors.items() if "lora_B" in name]
+    what = (
+        f"{len(empty)} of {len(tensors)} tensors are empty, for example {empty[0]}" if empty
+        else f"{broken[0]} holds values that are no numbers" if broken
+        else "it holds no tensors" if not tensors
+        else "no tensor has changed in training" if must_differ and not any(tensor.any() for tensor in at_zero)
+        else None
+    )  # fmt: skip
+    if what:
+        raise RecipeError(
+            f"{folder}: the adapter was not saved as it was trained: {what}. "
+            f"Start another run (output_dir=FOLDER) with ddp.yaml."
+        )
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def num_parameters(model: "PreTrainedModel") -> int:
+    """The parameters of a base model; a packed 4-bit weight counts as what it unpacks to, not as its bytes."""
+    states = [(p, getattr(p, "quant_state", None)) for p in model.parameters()]
+    return sum(p.numel() if state is None else state.shape.numel() for p, state in states)
 
 
 @contextmanager
@@ -195,6 +229,8 @@ def quantization(settings: Settings) -> "BitsAndBytesConfig | None":
         bnb_4bit_quant_type=settings.bnb_4bit_quant_type,
         bnb_4bit_use_double_quant=settings.use_bnb_nested_quant,
         bnb_4bit_compute_dtype=compute_dtype(settings),
+        # What is shared out must be of one dtype: bytes are left whole on each GPU, with a warning.
+        bnb_4bit_quant_storage=compute_dtype(settings) if sharding() else None,
     )
 
 

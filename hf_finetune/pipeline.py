@@ -1,114 +1,154 @@
-"""The steps of a run, in order. Each leaves a file; whoever outgrows this copies it: the steps are plain functions."""
+"""The steps of a run, in order; one whose file is there is left out. Whoever outgrows this copies it."""
 
 import gc
-from collections.abc import Callable, Sequence
+import platform
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
+from hf_finetune.begin import Begun, Request, begin, record_stop, run_to_make
 from hf_finetune.card import write_card
 from hf_finetune.chat import ChatFormat
-from hf_finetune.data.sources import Source
-from hf_finetune.evaluate import Report, evaluate
+from hf_finetune.checkpoints import best_of, last_whole, state_of
+from hf_finetune.errors import RecipeError, first_line
+from hf_finetune.evaluate import evaluate
+from hf_finetune.folder import check_folder, held, holds_run, start_folder
+from hf_finetune.interruption import Interrupted
 from hf_finetune.model import (
-    BaseModel,
     adapter_config,
+    check_adapter,
     compute_dtype,
-    find_base_model,
     load_adapter,
     load_base_model,
     load_tokenizer,
+    num_parameters,
     save_adapter,
 )
-from hf_finetune.prepare import Encoded, Prepared, encode, in_words, prepare, write_splits
-from hf_finetune.recipe import Recipe
-from hf_finetune.run import Run, check_folder, describe_recipe, now, peak_memory_gib, start_folder
-from hf_finetune.settings import Settings, Settled, check_machine
+from hf_finetune.prepare import write_splits
+from hf_finetune.processes import is_main, sharding, share
+from hf_finetune.progress import Progress, Session
+from hf_finetune.run import Run, now
+from hf_finetune.settings import Settings
 
 
-def run_recipe(
-    recipe: Recipe[Any],
-    path_or_name: str,
-    source: Source,
-    settled: Settled,
-    folder: Path,
-    license: str | None,
-    command: Sequence[str] = (),
-    is_demo: bool = False,
-    overwrite: bool = False,
-    say: Callable[[str], None] = print,
-) -> Report:
-    """Prepares, trains, evaluates and writes the card; everything that can fail does so before training begins.
+def run_recipe(request: Request, say: Callable[[str], None] = print) -> None:
+    """Prepares, trains, evaluates and writes the card; goes on where a run in the folder was stopped.
 
-    `license` is the adapter's, None when it is not known (rows of the user's own).
+    Everything that can fail does so before the training begins. Of several processes, the main one prepares and
+    writes; the others come in when there is something to compute.
 
     Raises:
-        RecipeError: a mistake in the data, the base model's name, the settings or the folder.
+        RecipeError: a mistake in the data, the base model's name, the settings or the folder; a run in the folder that
+            was asked for otherwise.
+        Interrupted: by a signal; the same request goes on.
     """
-    settings = settled.values
-    check_folder(folder, overwrite)
-    prepared = prepare(recipe, source, settings)
-    check_machine(settled)
-    base = find_base_model(settings)
-    chat = ChatFormat.of(load_tokenizer(base))
-    encoded = encode(recipe, prepared, chat, settings.max_length)
-    run = Run(
-        command=list(command),
-        recipe=describe_recipe(recipe, path_or_name),
-        settings=settled.as_json(),
-        base_model={
-            "name": base.name,
-            "revision": base.revision,
-            "commit": base.commit,
-            "has_chat_template": bool(chat.tokenizer.chat_template),
-            "stop_token_id": chat.ending[-1],
-        },
-        data=prepared.facts["source"],
-        license=license,
-        is_own_data=source != recipe.dataset,
-        is_demo=is_demo,
-    )
-    facts = prepared.facts | encoded.facts
-    for line in in_words(facts):
-        say(f"data      {line}")
-    run.training = _train(run, base, chat, prepared, encoded, settings, folder, facts, say)
-
-    # What is evaluated is what was written: the adapter is loaded from its files, on a fresh base.
-    model = load_adapter(load_base_model(base, settings), folder / "adapter")
-    report = evaluate(model, chat, recipe, prepared.rows["train"], prepared.rows["test"], settings, folder)
-    run.finished = now()
-    run.write(folder)
-    write_card(folder)
-    return report
+    folder = request.folder
+    if is_main():
+        check_folder(folder, request.overwrite)
+    with held(folder) if is_main() else nullcontext():
+        run, goes_on = run_to_make(request) if is_main() else (None, False)
+        if run and run.finished and (folder / "adapter" / "README.md").exists():
+            say(f"run       {folder}: is finished, there is nothing to do. --overwrite makes it again.")
+            return
+        if run and goes_on:
+            record_stop(run, folder)
+        progress = Progress(Session(now()), folder, say)
+        try:
+            begun = begin(run, goes_on, request, progress, say)
+            _train(begun, request, progress, say)
+            _evaluate(begun, request, progress)
+            if is_main():
+                _finish(begun.run, progress, folder)
+        except BaseException as error:
+            progress.session.ended = f"was stopped by {error}" if isinstance(error, Interrupted) else "failed"
+            progress.session.reason = "" if isinstance(error, Interrupted) else first_line(error)
+            raise
+        finally:
+            progress.close()
+            progress.write()
 
 
-def _train(
-    run: Run,
-    base: BaseModel,
-    chat: ChatFormat,
-    prepared: Prepared,
-    encoded: Encoded,
-    settings: Settings,
-    folder: Path,
-    facts: dict[str, Any],
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """What the training took; leaves the run's first files, then the adapter and the loss curve, in `folder`."""
-    from hf_finetune.train import train  # here, since it imports all of TRL: a fault above is told in a second
+def _train(begun: Begun, request: Request, progress: Progress, say: Callable[[str], None]) -> None:
+    """Leaves the run's first files, checkpoints and training log; then the best adapter and the loss curve."""
+    folder, settings = request.folder, request.settled.values
+    if begun.trains:
+        from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+        from hf_finetune.train import train  # here, since it imports all of TRL: a fault above is told in a second
+
+        model = load_base_model(begun.base, settings)
+        adapter = adapter_config(model, settings)
+        if is_main():
+            say(f"model     {begun.base.name}, {model.get_memory_footprint() / 2**20:,.0f} MiB on {model.device.type}")
+            begun.run.base_model["parameters"] = num_parameters(model)
+            _write_first_files(begun, request)
+        share("first files")
+        if not holds_run(folder):
+            raise RecipeError(
+                f"{folder}: the main process writes there, but {platform.node()} does not see it. "
+                f"Name a folder on a disk that all machines share with output_dir=FOLDER."
+            )
+        tokenizer = load_tokenizer(begun.base)
+        train(model, tokenizer, begun.encoded, adapter, settings, folder, progress, begun.checkpoint)
+        if sharding() == "DeepSpeed":
+            unset_hf_deepspeed_config()  # else the model that is evaluated would be shared out as well
+        del model
+        gc.collect()  # TRL and accelerate tie the model into a cycle: it would stay on the GPU beside the next one
+    if is_main() and not (folder / "adapter" / "adapter_config.json").exists():
+        _keep_best(begun, settings, folder, say)
+    share("trained")
+
+
+def _write_first_files(begun: Begun, request: Request) -> None:
+    folder = request.folder
+    if begun.checkpoint is None:
+        start_folder(folder)
+    begun.run.write(folder)
+    if not (folder / "data.json").exists():
+        write_splits(begun.prepared, begun.prepared.facts | begun.encoded.facts, folder)
+
+
+def _keep_best(begun: Begun, settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
+    """Leaves the adapter of the best checkpoint, the loss curve, and what the training took in run.json."""
     from hf_finetune.train.curve import draw_loss_curve
 
-    model = load_base_model(base, settings)
-    adapter = adapter_config(model, settings)
-    say(f"model     {base.name}, {model.get_memory_footprint() / 2**20:,.0f} MiB on {model.device.type}")
-    start_folder(folder)
-    write_splits(prepared, facts, folder)
-    run.write(folder)
-    trained = train(model, chat.tokenizer, encoded.train, encoded.validation, adapter, settings, folder)
-    save_adapter(trained.model, base, folder / "adapter")
+    last = last_whole(folder / "checkpoints", say)
+    assert last is not None, "the training ends with one"
+    best, state = best_of(last), state_of(last)
+    must_differ = sharding() is not None and settings.learning_rate > 0 and state["global_step"] > 1
+    check_adapter(last, must_differ)
+    trainable = check_adapter(best, must_differ=False)
     draw_loss_curve(folder / "training_log.jsonl", folder / "loss_curve.png")
-    training = trained.facts | {
+    begun.run.training = {
+        "steps": state["global_step"],
+        "best_step": state["best_global_step"],
+        "best_validation_loss": state["best_metric"],
+        "epochs": round(state["epoch"], 2),
         "dtype": str(compute_dtype(settings)).removeprefix("torch."),
-        "peak_memory_gib": round(peak_memory_gib(), 2),
+        "trainable_parameters": trainable,
+        "all_parameters": begun.run.base_model["parameters"] + trainable,
     }
-    del trained, model
-    gc.collect()  # TRL and accelerate tie the model into a cycle, which would keep it on the GPU beside the next one
-    return training
+    begun.run.write(folder)
+    save_adapter(best, begun.base, folder / "adapter")
+
+
+def _evaluate(begun: Begun, request: Request, progress: Progress) -> None:
+    """Leaves the report. What is evaluated is what was written: the adapter's files, loaded on a fresh base."""
+    if not begun.evaluates:
+        return
+    folder, settings, rows = request.folder, request.settled.values, begun.prepared.rows
+    model = load_adapter(load_base_model(begun.base, settings), folder / "adapter")
+    chat = ChatFormat.of(load_tokenizer(begun.base))
+    evaluate(model, chat, request.recipe, rows["train"], rows["test"], settings, folder, progress)
+    share("evaluated")  # the others stay until the main process has all their answers
+
+
+def _finish(run: Run, progress: Progress, folder: Path) -> None:
+    """Leaves the card; then the run is finished."""
+    progress.session.ended = "finished"
+    progress.write()
+    run.add_session(progress.session)
+    run.write(folder)
+    write_card(folder)
+    run.finished = now()
+    run.write(folder)

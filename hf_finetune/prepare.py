@@ -1,13 +1,13 @@
 """A recipe and its source -> typed rows in three splits, and what was found on the way (`splits/`, `data.json`)."""
 
 import dataclasses
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-from tqdm.auto import tqdm
 
 from hf_finetune.chat import ChatFormat
 from hf_finetune.data.checks import faulty_rows, typed_rows
@@ -16,6 +16,7 @@ from hf_finetune.data.sources import Source
 from hf_finetune.data.splits import SPLITS, Example, split_examples
 from hf_finetune.errors import RecipeError, plural
 from hf_finetune.files import sha256, write_json, write_jsonl
+from hf_finetune.progress import Progress, tracked
 from hf_finetune.recipe import Recipe, shares_choices
 from hf_finetune.settings import Settings
 from hf_finetune.testing import marks_the_gold_completion_full, scores_lie_in_0_to_1
@@ -35,16 +36,18 @@ class Encoded:
 
     train: list[dict[str, list[int]]]
     validation: list[dict[str, list[int]]]
+    train_lines: list[int]
+    """The line of splits/train.jsonl that each training row stands in."""
     facts: dict[str, Any]
 
 
-def prepare(recipe: Recipe[Any], source: Source, settings: Settings) -> Prepared:
-    """The source's rows, checked, without duplicates, split.
+def prepare(recipe: Recipe[Any], source: Source, settings: Settings, commit: str | None = None) -> Prepared:
+    """The source's rows, checked, without duplicates, split; at a commit that a run read them at before, if given.
 
     Raises:
         RecipeError: an unreadable source; every broken row with its number; too few rows.
     """
-    located = source.locate()
+    located = source.at(commit).locate()
     fields = [field.name for field in dataclasses.fields(recipe.row_type())]
     records = read_records(located, fields)
     rows = typed_rows(records, recipe.row_type())
@@ -55,7 +58,7 @@ def prepare(recipe: Recipe[Any], source: Source, settings: Settings) -> Prepared
         "source": {
             "name": located.name,
             "is_on_hub": located.commit is not None,
-            "revision": located.revision,
+            "revision": getattr(source, "revision", located.revision),
             "commit": located.commit,
             "files": {name: sha256(path) for path, name in located.file_names.items()},
         },
@@ -75,18 +78,18 @@ def prepare(recipe: Recipe[Any], source: Source, settings: Settings) -> Prepared
     return Prepared({name: [rows[i] for i in splits[name]] for name in SPLITS}, facts)
 
 
-def encode(recipe: Recipe[Any], prepared: Prepared, chat: ChatFormat, max_length: int) -> Encoded:
+def encode(
+    recipe: Recipe[Any], prepared: Prepared, chat: ChatFormat, max_length: int, progress: Progress | None = None
+) -> Encoded:
     """The rows to train on and to validate with as tokens, less those longer than `max_length` tokens.
 
     Raises:
         RecipeError: when no row of a split is short enough.
     """
-    with tqdm(total=sum(map(len, prepared.rows.values())), desc="tokenise", unit="row", delay=1, leave=False) as bar:
-        examples: dict[str, list[dict[str, list[int]]]] = {name: [] for name in SPLITS}
-        for name in SPLITS:
-            for row in prepared.rows[name]:
-                examples[name].append(chat.example(recipe.prompt(row), recipe.completion(row)))
-                bar.update()
+    rows = [(name, row) for name in SPLITS for row in prepared.rows[name]]
+    examples: dict[str, list[dict[str, list[int]]]] = {name: [] for name in SPLITS}
+    for name, row in tracked(rows, progress, "tokenise", "rows"):
+        examples[name].append(chat.example(recipe.prompt(row), recipe.completion(row)))
     lengths = {name: [len(example["input_ids"]) for example in examples[name]] for name in SPLITS}
     fitting = {name: [e for e in examples[name] if len(e["input_ids"]) <= max_length] for name in SPLITS}
     for name in ("train", "validation"):
@@ -102,6 +105,7 @@ def encode(recipe: Recipe[Any], prepared: Prepared, chat: ChatFormat, max_length
                 "median": int(median(lengths[name])),
                 "longest": max(lengths[name]),
                 "sum": sum(lengths[name]),
+                "sha256": hashlib.sha256(json.dumps(examples[name]).encode()).hexdigest(),
             }
             for name in SPLITS
         },
@@ -109,7 +113,8 @@ def encode(recipe: Recipe[Any], prepared: Prepared, chat: ChatFormat, max_length
         "rows_trained_on": len(fitting["train"]),
         "longer_than_max_length": {name: len(examples[name]) - len(fitting[name]) for name in SPLITS},
     }
-    return Encoded(fitting["train"], fitting["validation"], facts)
+    train_lines = [line for line, length in enumerate(lengths["train"], 1) if length <= max_length]
+    return Encoded(fitting["train"], fitting["validation"], train_lines, facts)
 
 
 def write_splits(prepared: Prepared, facts: Mapping[str, Any], folder: Path) -> None:

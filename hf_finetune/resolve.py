@@ -1,5 +1,7 @@
 """A Hub id and a revision -> the commit they mean now, with the Hub's reasons for refusing told apart."""
 
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,9 @@ TIMEOUT_SECONDS = 20.0
 
 
 def resolve_commit(repo_id: str, revision: str, repo_type: str = "model") -> str:
-    """The commit hash (40 hexadecimal digits) of a branch, tag or commit; without a network, from the cache.
+    """The commit hash (40 hexadecimal digits) of a branch, tag or commit.
+
+    Without a network, and for a commit that is in the cache, the cache tells.
 
     Raises:
         RecipeError: no such repo or revision, no access, a bad id, or no network and nothing in the cache.
@@ -22,6 +26,9 @@ def resolve_commit(repo_id: str, revision: str, repo_type: str = "model") -> str
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OIDCError
 
     what = described(repo_id, repo_type)
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        with suppress(RecipeError):  # of a commit, what is in the cache is all there is to know
+            return _cached_commit(repo_id, revision, repo_type, what)
     if constants.HF_HUB_OFFLINE:
         return _cached_commit(repo_id, revision, repo_type, f"{what}: HF_HUB_OFFLINE is set")
     api = HfApi()

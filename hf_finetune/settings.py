@@ -118,8 +118,8 @@ class Settings(BaseModel):
     """With eval_strategy=steps: every so many steps."""
     early_stopping_patience: int = Field(default=2, ge=0)  # EarlyStoppingCallback's 1 stops at the first rise
     """Stop after so many evaluations without a lower validation loss; 0: never."""
-    save_total_limit: Positive = 2  # the best and the last; TrainingArguments keeps all
-    """Checkpoints kept on disk, the best one among them."""
+    save_total_limit: Positive = 2  # a damaged last one then loses little; TrainingArguments keeps all
+    """Newest checkpoints kept on disk, besides the best one."""
     logging_steps: Positive = 10  # TRL's SFTConfig
     """Steps between two lines of training_log.jsonl."""
     report_to: list[Literal["none", "trackio", "mlflow", "wandb", "tensorboard"]] = ["none"]
@@ -128,6 +128,8 @@ class Settings(BaseModel):
     """The run's name in a tracker."""
     output_dir: str = ""
     """The run's folder; empty: runs/RECIPE."""
+    price_per_hour: float | None = Field(default=None, ge=0)
+    """What this machine costs, in US dollars an hour; run.json then says what the run has cost."""
 
     validation_size: Share = 0.1  # ours: of 80/10/10
     """Share of the rows that pick the best checkpoint."""
@@ -141,7 +143,7 @@ class Settings(BaseModel):
     def _names(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
-    @field_validator("run_name", "neftune_noise_alpha", mode="before")
+    @field_validator("run_name", "neftune_noise_alpha", "price_per_hour", mode="before")
     @classmethod
     def _none(cls, value: object) -> object:
         return None if isinstance(value, str) and value.lower() in ("none", "null", "") else value

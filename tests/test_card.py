@@ -40,15 +40,17 @@ def a_run(**changes: Any) -> Run:
         },
         settings=settled.as_json(),
         base_model=base_model("ns/base", COMMIT),
+        source={"source": "HubDataset", "id": "ns/phrases"},
         data=data()["source"],
         versions={"python": "3.11.7", "hf_finetune": "0.1.0", "peft": "0.21.2"},
         hardware={"cpu": "a processor", "cores": 2, "memory_gib": 24.0, "gpus": [], "platform": "Linux x86_64"},
         license="cc-by-nc-sa-3.0",
         is_own_data=False,
         training={
-            "steps": 120, "best_step": 80, "best_validation_loss": 0.2575, "epochs": 3.0, "seconds": 100.2,
-            "trainable_parameters": 286720, "all_parameters": 4090112, "dtype": "bfloat16", "peak_memory_gib": 1.25,
+            "steps": 120, "best_step": 80, "best_validation_loss": 0.2575, "epochs": 3.0,
+            "trainable_parameters": 286720, "all_parameters": 4090112, "dtype": "bfloat16",
         },
+        totals={"sessions": 1, "steps": 120, "seconds": 130.5, "training_seconds": 100.2, "peak_memory_gib": 1.25},
     )  # fmt: skip
     return replace(given, **changes)
 
@@ -116,6 +118,13 @@ def test_a_local_base_and_local_rows_are_not_given_as_hub_ids() -> None:
 def test_a_demonstration_says_that_it_is_one() -> None:
     assert "**A demonstration.**" in render_card(a_run(is_demo=True), data(), a_report())
     assert "**A demonstration.**" not in render_card(a_run(), data(), a_report())
+
+
+def test_a_run_in_several_sessions_and_processes_is_said_to_be_one() -> None:
+    totals = a_run().totals | {"sessions": 3}
+    card = render_card(a_run(totals=totals, num_processes=2), data(), a_report())
+    assert "in 100.2 seconds, over 3 sessions, on a processor, 2 cores, no GPU, 2 processes (peak memory" in card
+    assert "sessions" not in render_card(a_run(), data(), a_report())
 
 
 def test_the_same_files_give_the_same_bytes() -> None:

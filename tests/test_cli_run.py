@@ -115,9 +115,9 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path, tiny_base: 
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
-def test_several_processes_are_refused(tmp_path: Path) -> None:
+def test_a_world_without_the_way_to_it_is_refused(tmp_path: Path) -> None:
     said = refused("finsent", "--demo", cwd=tmp_path, WORLD_SIZE="2", RANK="0")
-    assert "several processes are not supported yet" in said
+    assert "WORLD_SIZE is 2, but MASTER_ADDR and MASTER_PORT is not set. Start the run with accelerate launch" in said
 
 
 def test_an_option_that_is_none_shows_the_usage(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_help_is_fast_and_light(tmp_path: Path) -> None:
     assert "click" in imported
     assert imported.isdisjoint({"torch", "transformers", "trl", "datasets", "peft", "pydantic", "numpy"})
     assert json.dumps(sorted(line.split()[0] for line in done.stdout.split("Commands:")[1].splitlines() if line)) == (
-        '["cat", "check", "launch", "list", "new", "pin", "run"]'
+        '["cat", "check", "launch", "list", "new", "pin", "run", "status"]'
     )
 
 

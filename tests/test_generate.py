@@ -34,7 +34,7 @@ def plain_log_likelihood(model: Any, chat: ChatFormat, prompt: str, choice: str)
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_choices_are_scored_as_one_by_one_without_padding(loaded: tuple[Any, ChatFormat], batch_size: int) -> None:
     model, chat = loaded
-    given = choice_probabilities(model, chat, PROMPTS, [CHOICES] * len(PROMPTS), batch_size, "test")
+    given = choice_probabilities(model, chat, PROMPTS, [CHOICES] * len(PROMPTS), batch_size)
     for prompt, probabilities in zip(PROMPTS, given, strict=True):
         plain = [plain_log_likelihood(model, chat, prompt, choice) for choice in CHOICES]
         # float32 sums in another order: 1e-4 of a nat
@@ -50,15 +50,15 @@ def test_choices_are_scored_as_one_by_one_without_padding(loaded: tuple[Any, Cha
 
 def test_rows_may_have_different_choices(loaded: tuple[Any, ChatFormat]) -> None:
     model, chat = loaded
-    given = choice_probabilities(model, chat, ["a", "b"], [["yes", "no"], ["one", "two", "three"]], 2, "test")
+    given = choice_probabilities(model, chat, ["a", "b"], [["yes", "no"], ["one", "two", "three"]], 2)
     assert [len(row) for row in given] == [2, 3]
 
 
 @pytest.mark.parametrize("batch_size", [2, 4])
 def test_batched_texts_are_those_of_single_prompts(loaded: tuple[Any, ChatFormat], batch_size: int) -> None:
     model, chat = loaded
-    single = [generate_texts(model, chat, [prompt], 8, 1, "test")[0] for prompt in PROMPTS]
-    assert generate_texts(model, chat, PROMPTS, 8, batch_size, "test") == single
+    single = [generate_texts(model, chat, [prompt], 8, 1)[0] for prompt in PROMPTS]
+    assert generate_texts(model, chat, PROMPTS, 8, batch_size) == single
     assert any(single)
 
 
@@ -67,10 +67,10 @@ def test_a_base_that_punishes_repetition_still_answers_greedily(tiny_base: Path)
     settings = Settings(model_name_or_path=str(tiny_base))
     model = load_base_model(find_base_model(settings), settings)
     chat = ChatFormat.of(load_tokenizer(find_base_model(settings)))
-    plain = generate_texts(model, chat, PROMPTS, 8, 4, "test")
+    plain = generate_texts(model, chat, PROMPTS, 8, 4)
     model.generation_config.repetition_penalty = 5.0
     model.generation_config.no_repeat_ngram_size = 1
-    assert generate_texts(model, chat, PROMPTS, 8, 4, "test") == plain
+    assert generate_texts(model, chat, PROMPTS, 8, 4) == plain
 
 
 def test_a_likelihood_that_is_no_number_is_told(tiny_base: Path) -> None:
@@ -78,6 +78,4 @@ def test_a_likelihood_that_is_no_number_is_told(tiny_base: Path) -> None:
     model = load_base_model(find_base_model(settings), settings)
     torch.nn.init.constant_(model.model.norm.weight, float("nan"))
     with pytest.raises(RecipeError, match="a likelihood is not a number"):
-        choice_probabilities(
-            model, ChatFormat.of(load_tokenizer(find_base_model(settings))), ["a"], [CHOICES], 2, "test"
-        )
+        choice_probabilities(model, ChatFormat.of(load_tokenizer(find_base_model(settings))), ["a"], [CHOICES], 2)

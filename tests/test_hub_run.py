@@ -114,3 +114,16 @@ def test_the_recipe_runs_from_the_hub_and_records_both_commits(
     (folder / "adapter" / "snippet.py").write_text("import sys; sys.modules['hf_finetune'] = None\n" + snippet)
     answered = client(hub, tmp_path / "other", "snippet.py", cwd=folder / "adapter")
     assert answered.returncode == 0, answered.stderr
+
+    # Both branches move on; a run that was killed in its evaluation goes on with what it was begun with.
+    hub.add_repo(recipe.base_model, files={"config.json": b"{}"})
+    changed = {"data/FinancialPhraseBank-v1.0.zip": phrasebank(sample_rows(10))}
+    assert hub.add_repo("takala/financial_phrasebank", repo_type="dataset", files=changed) != data
+    report = (folder / "report.json").read_bytes()
+    (folder / "report.json").unlink()
+    (folder / "run.json").write_text(json.dumps(run | {"finished": ""}))
+    done = client(hub, tmp_path / "home", *launcher, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "resume    goes on from checkpoint-2 of 2 steps" in done.stdout
+    assert (folder / "report.json").read_bytes() == report
+    assert read_json(folder / "run.json")["data"] == run["data"]

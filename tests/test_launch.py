@@ -432,15 +432,22 @@ def test_srun_passes_on_the_cores_that_were_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "seconds_left", "requeued"), [(1, 100, True), (1, 4000, False), (0, 100, False), (1, None, False)]
+    ("code", "seconds_left", "seconds", "requeued"),
+    [
+        (1, 100, 700, True),
+        (1, 4000, 700, False),
+        (0, 100, 700, False),
+        (1, None, 700, False),
+        (1, 100, 20, False),  # a limit of minutes: a fault would only come again and again
+    ],
 )
 def test_a_job_that_was_stopped_for_its_time_limit_goes_back_into_the_queue(
-    tmp_path: Path, code: int, seconds_left: int | None, requeued: bool
+    tmp_path: Path, code: int, seconds_left: int | None, seconds: int, requeued: bool
 ) -> None:
     python = stand_in(tmp_path / "python", RECORDING_PYTHON.format(python=sys.executable))
     script = write_script(tmp_path, Launch("finsent", ("finsent",), "ddp", 1, 2), python)
     end = {} if seconds_left is None else {"SLURM_JOB_END_TIME": str(int(time.time()) + seconds_left)}
-    done = run_script(script, cluster(tmp_path, 1, EXIT_CODE=str(code), **end))
+    done = run_script(script, cluster(tmp_path, 1, EXIT_CODE=str(code), SECONDS=str(seconds), **end))
     assert done.returncode == code
     told = tmp_path / "records" / "scontrol"
     assert (told.read_text() if told.exists() else "") == ("requeue 4711\n" if requeued else "")
@@ -449,7 +456,7 @@ def test_a_job_that_was_stopped_for_its_time_limit_goes_back_into_the_queue(
 def test_a_run_of_one_process_saves_although_the_signal_ends_its_launcher(tmp_path: Path) -> None:
     python = stand_in(tmp_path / "python", SAVING_PYTHON.format(python=sys.executable))
     script = write_script(tmp_path, Launch("finsent", ("finsent",), "one_gpu"), python)
-    environment = cluster(tmp_path, 1, SLURM_JOB_END_TIME=str(int(time.time()) + 100))
+    environment = cluster(tmp_path, 1, SLURM_JOB_END_TIME=str(int(time.time()) + 100), SECONDS="700")
     with subprocess.Popen(["bash", str(script)], env=environment, stdout=subprocess.PIPE, text=True) as job:
         wait_for(tmp_path / "records" / "started")
         os.killpg(int((tmp_path / "records" / "task0").read_text()), signal.SIGTERM)  # Slurm: to the whole step

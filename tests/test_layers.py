@@ -11,8 +11,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "hf_finetune"
 ORDER = (
-    "errors files launch metrics resolve data recipe settings testing run chat model prepare train generate evaluate "
-    "card pipeline demo pinning cli __main__"
+    "errors files launch metrics resolve data recipe settings testing processes interruption progress folder "
+    "checkpoints model run chat prepare begin train generate evaluate card pipeline demo pinning cli __main__"
 ).split()
 """Each module or package imports only those before it."""
 
@@ -67,7 +67,7 @@ def test_every_module_is_listed_and_every_listed_module_exists() -> None:
 
 def test_the_rule_sees_the_imports_that_there_are() -> None:
     imported = imported_by((PACKAGE / "pipeline.py").read_text(encoding="utf-8"), "hf_finetune")
-    assert {"card", "chat", "data", "evaluate", "model", "train"} <= imported
+    assert {"begin", "card", "chat", "evaluate", "model", "train"} <= imported
 
 
 @pytest.mark.parametrize(

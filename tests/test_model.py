@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,15 @@ from safetensors.torch import load_file, save_file
 from hf_finetune.errors import RecipeError
 from hf_finetune.model import (
     adapter_config,
+    check_adapter,
     find_base_model,
     load_adapter,
     load_base_model,
     load_tokenizer,
+    num_parameters,
     save_adapter,
 )
 from hf_finetune.settings import Settings
-from hf_finetune.train.trainer import count_parameters
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
@@ -35,6 +36,12 @@ def with_adapter(base: Path, **values: Any) -> PeftModel:
     chosen = settings(base, lora_r=4, lora_dropout=0.0, **values)
     model = load_base_model(find_base_model(chosen), chosen)
     return get_peft_model(model, adapter_config(model, chosen))
+
+
+def checkpoint_of(model: PeftModel, folder: Path) -> Path:
+    """What the trainer leaves of a model."""
+    model.save_pretrained(folder / "checkpoint-1", save_embedding_layers=False)
+    return folder / "checkpoint-1"
 
 
 def gradients(model: PeftModel) -> list[torch.Tensor]:
@@ -73,13 +80,12 @@ def test_gradients_are_the_same_after_an_evaluation(tiny_base: Path) -> None:
 
 def test_packed_weights_count_as_what_they_unpack_to(tiny_base: Path) -> None:
     packed, plain = with_adapter(tiny_base), with_adapter(tiny_base, load_in_4bit=False)
-    assert count_parameters(packed) == count_parameters(plain)
-    assert count_parameters(plain)["all_parameters"] == sum(p.numel() for p in plain.parameters())
+    assert num_parameters(packed) == num_parameters(plain) == sum(p.numel() for p in plain.parameters())
 
 
 def test_a_saved_adapter_holds_two_files_and_no_path(tiny_base: Path, tmp_path: Path) -> None:
     base = find_base_model(settings(tiny_base))
-    save_adapter(with_adapter(tiny_base), base, tmp_path / "adapter")
+    save_adapter(checkpoint_of(with_adapter(tiny_base), tmp_path), base, tmp_path / "adapter")
     assert sorted(file.name for file in (tmp_path / "adapter").iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -98,7 +104,7 @@ def test_a_saved_adapter_answers_the_same_when_loaded_again(tiny_base: Path, tmp
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     base = find_base_model(settings(tiny_base))
-    save_adapter(model, base, tmp_path / "adapter")
+    save_adapter(checkpoint_of(model, tmp_path), base, tmp_path / "adapter")
     again = load_adapter(load_base_model(base, settings(tiny_base)), tmp_path / "adapter")
     ids = torch.arange(3, 35)[None]
     with torch.inference_mode():
@@ -112,7 +118,9 @@ STRANGE = "base_model.model.model.layers.2.mlp.down_proj.lora_A.weight"
 @pytest.fixture
 def adapter(tiny_base: Path, tmp_path: Path) -> Path:
     """The folder of an adapter, saved."""
-    save_adapter(with_adapter(tiny_base), find_base_model(settings(tiny_base)), tmp_path / "adapter")
+    save_adapter(
+        checkpoint_of(with_adapter(tiny_base), tmp_path), find_base_model(settings(tiny_base)), tmp_path / "adapter"
+    )
     return tmp_path / "adapter"
 
 
@@ -147,7 +155,7 @@ def test_an_adapter_that_fits_is_loaded_without_a_warning(
     tiny_base: Path, tmp_path: Path, values: dict[str, Any]
 ) -> None:
     base = find_base_model(settings(tiny_base))
-    save_adapter(with_adapter(tiny_base, **values), base, tmp_path / "adapter")
+    save_adapter(checkpoint_of(with_adapter(tiny_base, **values), tmp_path), base, tmp_path / "adapter")
     model = load_base_model(base, settings(tiny_base))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -183,3 +191,37 @@ def test_damaged_files_of_a_base_are_named(tmp_path: Path) -> None:
 def test_a_layer_that_the_base_has_not_is_named_with_the_nearest(tiny_base: Path) -> None:
     with pytest.raises(RecipeError, match=r"has no layer 'q_prj'. Did you mean 'q_proj'\?"):
         with_adapter(tiny_base, lora_target_modules=["q_prj"])
+
+
+def spoiled(checkpoint: Path, spoil: Callable[[torch.Tensor], torch.Tensor]) -> Path:
+    """The checkpoint with each tensor that starts at zero replaced."""
+    tensors = load_file(checkpoint / "adapter_model.safetensors")
+    changed = {name: spoil(t) if "lora_B" in name else t for name, t in tensors.items()}
+    save_file(changed, checkpoint / "adapter_model.safetensors")
+    return checkpoint
+
+
+def test_an_adapter_that_was_trained_passes_and_its_values_are_counted(tiny_base: Path, tmp_path: Path) -> None:
+    model = with_adapter(tiny_base)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert check_adapter(spoiled(checkpoint_of(model, tmp_path), torch.ones_like), must_differ=True) == trainable
+
+
+SPOILED: list[tuple[Callable[[torch.Tensor], torch.Tensor], str]] = [
+    (lambda tensor: torch.empty(0), r"14 of 28 tensors are empty, for example .*lora_B"),  # what ZeRO-3 saved once
+    (lambda tensor: torch.full_like(tensor, float("nan")), "lora_B.* holds values that are no numbers"),
+    (torch.zeros_like, "no tensor has changed in training"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "what"), SPOILED)
+def test_an_adapter_that_a_save_has_spoiled_is_refused(
+    tiny_base: Path, tmp_path: Path, spoil: Callable[[torch.Tensor], torch.Tensor], what: str
+) -> None:
+    checkpoint = spoiled(checkpoint_of(with_adapter(tiny_base), tmp_path), spoil)
+    with pytest.raises(RecipeError, match=f"was not saved as it was trained: .*{what}"):
+        check_adapter(checkpoint, must_differ=True)
+
+
+def test_an_adapter_that_was_to_learn_nothing_may_be_unchanged(tiny_base: Path, tmp_path: Path) -> None:
+    assert check_adapter(checkpoint_of(with_adapter(tiny_base), tmp_path), must_differ=False)

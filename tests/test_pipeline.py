@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ import pytest
 from conftest import run_cli, sample_rows, write_rows
 from hf_finetune.demo import BASE_MODEL
 from hf_finetune.files import read_json, read_jsonl
+from hf_finetune.folder import RUN_FILES
 from hf_finetune.recipe import load_recipe
+from hf_finetune.run import FREE_SETTINGS, Run
 from hf_finetune.testing import read_rows
 
 pytestmark = pytest.mark.slow
@@ -145,13 +149,91 @@ print(json.dumps(answers))
     assert same >= len(recorded) - 3
 
 
-def test_a_second_run_in_the_folder_is_refused_and_leaves_the_first(demo: Path) -> None:
-    before = {file: file.stat().st_mtime_ns for file in demo.rglob("*")}
-    done = launch("finsent", "--demo", cwd=demo.parent.parent)
+def times(folder: Path) -> dict[str, int]:
+    """When each file and folder in it was last written."""
+    found = {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert len(found) > 10
+    return found
+
+
+def test_a_finished_run_started_again_does_nothing_in_seconds(demo: Path) -> None:
+    before = times(demo)
+    started = time.monotonic()
+    done = launch("finsent", "--demo", "num_train_epochs=2", cwd=demo.parent.parent)
+    assert time.monotonic() - started < 10  # what was promised; it takes 3 s, most of it the launcher's imports
+    assert done.returncode == 0, done.stderr
+    assert "runs/finsent-demo: is finished, there is nothing to do." in done.stdout
+    assert (demo / "report.md").read_text() in done.stdout
+    assert times(demo) == before
+
+
+def test_what_a_run_leaves_is_what_overwrite_removes(demo: Path) -> None:
+    assert {path.name for path in demo.iterdir()} - {"said", "said_on_the_side"} == set(RUN_FILES)
+
+
+CHANGES: dict[str, tuple[list[str], str]] = {
+    "settings": (["num_train_epochs=3", "lora_r=4"], r"lora_r was 16, is 4; num_train_epochs was 2\.0, is 3\.0"),
+    "rows": (["num_train_epochs=2", "--data", "rows.jsonl"], r"the rows were finsent.jsonl \(\w+\), are rows.jsonl \("),
+    "processes": (["num_train_epochs=2"], "the number of processes was 1, is 2"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_run_is_refused_and_told_what_has_changed(demo: Path, change: str) -> None:
+    before = times(demo)
+    words, what = CHANGES[change]
+    cwd = demo.parent.parent
+    write_rows(cwd / "rows.jsonl", sample_rows(8))
+    several = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    environment = several if change == "processes" else {}
+    words = ["finsent", "--demo", *words, "output_dir=runs/finsent-demo"]
+    done = run_cli(*words, cwd=cwd, module=True, **environment)
     assert done.returncode == 1
-    assert "holds a run already" in done.stderr
+    assert re.search(f"runs/finsent-demo: holds a run that was begun otherwise: {what}", done.stderr), done.stderr
+    assert "Start it as it was begun, or name another folder with output_dir=FOLDER" in done.stderr
     assert "Traceback" not in done.stderr
-    assert {file: file.stat().st_mtime_ns for file in demo.rglob("*")} == before
+    assert times(demo) == before
+
+
+def test_rows_that_come_out_otherwise_are_refused(demo: Path, tmp_path: Path) -> None:
+    cwd = shutil.copytree(demo.parent.parent, tmp_path / "copy")
+    run = cwd / "runs" / "finsent-demo"
+    (run / "adapter" / "README.md").unlink()  # so that it is not finished
+    data = read_json(run / "data.json")
+    (run / "data.json").write_text(json.dumps(data | {"rows_read": data["rows_read"] + 1}))
+    done = launch("finsent", "--demo", "num_train_epochs=2", cwd=cwd)
+    assert done.returncode == 1
+    assert "its rows come out otherwise than when the run was begun" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_card_that_is_missing_is_written_and_nothing_else(demo: Path, tmp_path: Path) -> None:
+    cwd = shutil.copytree(demo.parent.parent, tmp_path / "copy")
+    run = cwd / "runs" / "finsent-demo"
+    card = (run / "adapter" / "README.md").read_text()
+    (run / "adapter" / "README.md").unlink()
+    kept = [name for name in RUN_FILES if name not in ("run.json", "progress.json", "adapter")]
+    before = {name: (run / name).stat().st_mtime_ns for name in kept}
+    done = launch("finsent", "--demo", "num_train_epochs=2", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert {name: (run / name).stat().st_mtime_ns for name in kept} == before
+    written = (run / "adapter" / "README.md").read_text()
+    assert re.sub("(seconds, over 2 sessions,|seconds|[0-9.]+ GiB)", "", written) == re.sub(
+        "(seconds|[0-9.]+ GiB)", "", card
+    )
+
+
+def test_a_changed_recipe_is_told(demo: Path) -> None:
+    run = Run.read(demo)
+    changed = replace(run, recipe=run.recipe | {"sha256": "0" * 64})
+    (told,) = run.differences(changed)
+    assert re.fullmatch(r"the recipe 'finsent' \(hf_finetune.recipes: .*\) has been changed", told)
+
+
+def test_settings_that_change_no_result_may_be_others(demo: Path) -> None:
+    run = Run.read(demo)
+    free = {name: {"value": "another", "origin": "command line"} for name in FREE_SETTINGS}
+    assert run.differences(replace(run, settings=run.settings | free)) == []
 
 
 def test_a_recipe_by_path_with_open_answers_is_generated_and_marked(tmp_path: Path, tiny_base: Path) -> None:

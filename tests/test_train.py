@@ -1,34 +1,63 @@
 """A real, tiny QLoRA through TRL: what carries loss, what is kept, what stops it."""
 
-from contextlib import nullcontext
+import errno
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import TrainerControl, TrainerState
 
 from conftest import sample_rows
 from hf_finetune.chat import ChatFormat
+from hf_finetune.checkpoints import best_of, state_of, steps_of
 from hf_finetune.errors import RecipeError
-from hf_finetune.files import read_jsonl
+from hf_finetune.files import read_jsonl, sha256
 from hf_finetune.model import adapter_config, find_base_model, load_base_model, load_tokenizer
+from hf_finetune.prepare import Encoded
+from hf_finetune.progress import Progress, Session
+from hf_finetune.run import now
 from hf_finetune.settings import Settings
-from hf_finetune.train import Trained, train
+from hf_finetune.train import train
 from hf_finetune.train.callbacks import LogFile
 from hf_finetune.train.curve import draw_loss_curve
+from hf_finetune.train.trainer import check_room, fault_in, removed_if_refused
 
 
-def trained(base: Path, folder: Path, count: int = 8, **values: Any) -> Trained:
+@dataclass
+class Done:
+    """What a training left."""
+
+    last: Path
+    best: Path
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return state_of(self.last)
+
+    @property
+    def adapter(self) -> dict[str, torch.Tensor]:
+        tensors: dict[str, torch.Tensor] = load_file(self.best / "adapter_model.safetensors")
+        return tensors
+
+
+def trained(base: Path, folder: Path, count: int = 8, checkpoint: Path | None = None, **values: Any) -> Done:
     defaults = {"per_device_train_batch_size": 8, "logging_steps": 1, "lora_r": 4, "gradient_checkpointing": False}
     settings = Settings(**({"model_name_or_path": str(base)} | defaults | values))
     found = find_base_model(settings)
     tokenizer = load_tokenizer(found)
     chat = ChatFormat.of(tokenizer)
     rows = [chat.example(row["sentence"], row["label"]) for row in sample_rows(count)]
+    encoded = Encoded(rows, rows[:6], list(range(1, len(rows) + 1)), {})
     model = load_base_model(found, settings)
-    return train(model, tokenizer, rows, rows[:6], adapter_config(model, settings), settings, folder)
+    folder.mkdir(exist_ok=True)
+    progress = Progress(Session(now()), folder, print)
+    train(model, tokenizer, encoded, adapter_config(model, settings), settings, folder, progress, checkpoint)
+    last = steps_of(folder / "checkpoints")[-1]
+    return Done(last, best_of(last))
 
 
 def test_the_first_loss_is_the_plain_loss_over_completion_tokens(tiny_base: Path, tmp_path: Path) -> None:
@@ -52,34 +81,68 @@ def test_a_run_learns_easy_rows_and_keeps_its_best_step(tiny_base: Path, tmp_pat
     log = read_jsonl(tmp_path / "training_log.jsonl")
     losses = {line["step"]: line["eval_loss"] for line in log if "eval_loss" in line}
     assert len(losses) == 4
-    assert result.facts["best_step"] == min(losses, key=losses.__getitem__)
-    assert result.facts["best_validation_loss"] == pytest.approx(min(losses.values()))
-    assert result.facts["trainable_parameters"] < result.facts["all_parameters"]
+    assert result.state["best_global_step"] == min(losses, key=losses.__getitem__)
+    assert result.state["best_metric"] == min(losses.values())
+    assert result.best.name == f"checkpoint-{result.state['best_global_step']}"
 
 
 def test_adapters_are_trained_in_float32(tiny_base: Path, tmp_path: Path) -> None:
-    model = trained(tiny_base, tmp_path, max_steps=1, dtype="bfloat16").model
-    dtypes = {p.dtype for p in model.parameters() if p.requires_grad}
-    assert dtypes == {torch.float32}
+    adapter = trained(tiny_base, tmp_path, max_steps=1, dtype="bfloat16").adapter
+    assert {tensor.dtype for tensor in adapter.values()} == {torch.float32}
 
 
 def test_two_runs_are_bit_identical(tiny_base: Path, tmp_path: Path) -> None:
-    adapters = []
-    for name in ("one", "two"):
-        model = trained(tiny_base, tmp_path / name, num_train_epochs=2, lora_dropout=0.1).model
-        adapters.append({n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad})
-    assert adapters[0]
-    assert all(torch.equal(adapters[0][name], adapters[1][name]) for name in adapters[0])
+    one, two = (
+        trained(tiny_base, tmp_path / name, num_train_epochs=2, lora_dropout=0.1).best / "adapter_model.safetensors"
+        for name in ("one", "two")
+    )
+    assert sha256(one) == sha256(two)
+
+
+def test_the_last_step_is_evaluated_also_where_no_evaluation_is_due(tiny_base: Path, tmp_path: Path) -> None:
+    result = trained(tiny_base, tmp_path, max_steps=5, eval_strategy="steps", eval_steps=3)
+    log = read_jsonl(tmp_path / "training_log.jsonl")
+    assert [line["step"] for line in log if "eval_loss" in line] == [3, 5]
+    assert result.last.name == "checkpoint-5"
 
 
 def test_early_stopping_ends_a_run_that_gets_worse(tiny_base: Path, tmp_path: Path) -> None:
     result = trained(tiny_base, tmp_path, num_train_epochs=20, learning_rate=3.0, early_stopping_patience=1)
-    assert result.facts["epochs"] < 20
+    assert result.state["epoch"] < 20
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny_base: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"at step \d+, so the model is lost. Lower learning_rate"):
+    with pytest.raises(RecipeError, match=r"at step \d+ \(lines [\d, ]+.*so the model is lost.*lower learning_rate"):
         trained(tiny_base, tmp_path, num_train_epochs=20, learning_rate=1e30, max_grad_norm=0.0)
+
+
+NAN, INFINITE = float("nan"), float("inf")
+LINES: list[tuple[dict[str, float], float, bool, str | None]] = [
+    ({"loss": 2.0, "grad_norm": 1.0}, 1.0, False, None),
+    ({"loss": 6.5}, 6.0, False, None),  # ln(512) is 6.24: a model that has learned nothing yet
+    ({"loss": 6.5}, 1.5, False, "the loss is 6.50, worse than blind guessing, and was 1.50"),
+    ({"loss": NAN}, 1.0, True, "loss is nan"),
+    ({"eval_loss": NAN}, 1.0, False, "eval_loss is nan"),
+    ({"loss": 1.0, "grad_norm": INFINITE}, 1.0, False, "grad_norm is inf"),
+    ({"loss": 1.0, "grad_norm": INFINITE}, 1.0, True, None),  # float16: the step is left out and the scale lowered
+]
+
+
+@pytest.mark.parametrize(("logs", "lowest", "is_float16", "fault"), LINES)
+def test_a_loss_that_is_no_number_or_has_exploded_is_a_fault(
+    logs: dict[str, float], lowest: float, is_float16: bool, fault: str | None
+) -> None:
+    assert fault_in(logs, lowest, 512, is_float16) == fault
+
+
+def test_a_lost_training_names_what_is_left(tiny_base: Path, tmp_path: Path) -> None:
+    first = trained(tiny_base, tmp_path, max_steps=3).last
+    tensors = load_file(first / "adapter_model.safetensors")
+    lost = {name: torch.full_like(tensor, float("nan")) for name, tensor in tensors.items()}
+    save_file(lost, first / "adapter_model.safetensors")
+    with pytest.raises(RecipeError, match=r"at step 4 \(.*checkpoint-3 is from before that\. Start"):
+        trained(tiny_base, tmp_path, checkpoint=first, max_steps=9)
+    assert [checkpoint.name for checkpoint in steps_of(tmp_path / "checkpoints")] == ["checkpoint-3"]
 
 
 OTHER_FORMS: list[dict[str, Any]] = [
@@ -96,7 +159,7 @@ OTHER_FORMS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("values", OTHER_FORMS, ids=str)
 def test_the_other_forms_train_too(tiny_base: Path, tmp_path: Path, values: dict[str, Any]) -> None:
     result = trained(tiny_base, tmp_path, max_steps=2, **values)
-    assert result.facts["steps"] == 2
+    assert result.state["global_step"] == 2
 
 
 def test_the_loss_curve_is_a_picture(tiny_base: Path, tmp_path: Path) -> None:
@@ -105,13 +168,43 @@ def test_the_loss_curve_is_a_picture(tiny_base: Path, tmp_path: Path) -> None:
     assert (tmp_path / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_under_float16_an_overflowing_gradient_is_no_fault_but_a_lost_loss_is(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "log.jsonl")
-    state = TrainerState(global_step=7, epoch=1.0)
-    for fp16, logs, is_fault in [(True, {"grad_norm": float("inf"), "loss": 1.0}, False),
-                                 (False, {"grad_norm": float("inf"), "loss": 1.0}, True),
-                                 (True, {"grad_norm": 1.0, "loss": float("nan")}, True)]:  # fmt: skip
-        arguments = SimpleNamespace(fp16=fp16, learning_rate=1e-4, max_grad_norm=0.3)
-        with pytest.raises(RecipeError, match="at step 7") if is_fault else nullcontext():
-            log.on_log(arguments, state, TrainerControl(), logs=logs)
-    assert read_jsonl(tmp_path / "log.jsonl") == [{"step": 7, "epoch": 1.0, "loss": 1.0}]
+def test_the_log_leaves_out_an_overflowing_gradient_and_what_comes_after_the_last_step(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 6, "loss": 1.5}\n{"step": 7, "loss": 1.25}\n{"step": 8, "loss": 1.0}\n{"step": 9, "lo')
+    log = LogFile(path, last_step=7)
+    logs = {"grad_norm": float("inf"), "loss": 1.0}  # float16: its step is left out and the scale lowered
+    log.on_log(SimpleNamespace(), TrainerState(global_step=8, epoch=1.0), TrainerControl(), logs=logs)
+    lines = [{"step": 6, "loss": 1.5}, {"step": 7, "loss": 1.25}, {"step": 8, "epoch": 1.0, "loss": 1.0}]
+    assert read_jsonl(path) == lines
+
+
+def test_a_disk_without_room_for_the_checkpoints_is_told_before_the_first_step(tmp_path: Path) -> None:
+    check_room(tmp_path, 2**20, 2)
+    with pytest.raises(RecipeError, match=r"4,194,304 MiB are needed for 4 checkpoints, and [\d,]+ MiB"):
+        check_room(tmp_path, 2**40, 2)
+
+
+REFUSALS: list[Exception] = [
+    OSError(errno.EROFS, "Read-only file system"),
+    OSError(errno.EDQUOT, "Disk quota exceeded"),
+    RecipeError("sealed.json: cannot be written"),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=str)
+def test_a_checkpoint_that_the_disk_refuses_is_removed_and_the_one_before_stays(
+    tmp_path: Path, refusal: Exception
+) -> None:
+    if isinstance(refusal, RecipeError):
+        refusal.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    for step in (3, 6):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    said = r"checkpoint-6: cannot be written: .*It needs about 2 MiB, [\d,]+ MiB are free.*start the same command again"
+    with pytest.raises(RecipeError, match=said), removed_if_refused(tmp_path / "checkpoint-6", 2 * 2**20):
+        raise refusal
+    assert [checkpoint.name for checkpoint in tmp_path.iterdir()] == ["checkpoint-3"]
+
+
+def test_a_fault_that_is_not_the_disks_keeps_its_traceback(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="shapes"), removed_if_refused(tmp_path / "checkpoint-6", 1):
+        raise RuntimeError("shapes do not match")

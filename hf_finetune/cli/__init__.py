@@ -9,7 +9,23 @@ import click
 from hf_finetune.cli.launch import launch
 from hf_finetune.cli.recipes import cat, check, list_recipes, new, pin
 from hf_finetune.cli.run import run
-from hf_finetune.errors import RecipeError
+from hf_finetune.cli.status import status
+from hf_finetune.errors import RecipeError, first_line
+from hf_finetune.interruption import Interrupted
+from hf_finetune.processes import (
+    DONE,
+    check_environment,
+    end,
+    give_main_the_word,
+    is_main,
+    is_others_failure,
+    meet_others,
+    num_processes,
+    rank,
+    release_others,
+    tell_launcher,
+    wait_for_main,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,18 +38,39 @@ def commands() -> None:
     """
 
 
-for command in (run, launch, list_recipes, cat, check, new, pin):
+for command in (run, status, launch, list_recipes, cat, check, new, pin):
     commands.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """`hf-finetune`: runs a command and exits."""
-    guarded(lambda: commands.main(args=arguments, prog_name="hf-finetune", standalone_mode=False))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+
+    def work() -> None:
+        commands.main(args=words, prog_name="hf-finetune", standalone_mode=False)
+
+    guarded((lambda: in_every_process(work)) if words[:1] == ["run"] else work)
 
 
 def main_module() -> None:
     """`python -m hf_finetune`: what the Accelerate launcher starts in every process."""
-    guarded(lambda: run.main(prog_name="accelerate launch -m hf_finetune", standalone_mode=False))
+    guarded(
+        lambda: in_every_process(lambda: run.main(prog_name="accelerate launch -m hf_finetune", standalone_mode=False))
+    )
+
+
+def in_every_process(work: Callable[[], object]) -> None:
+    """Runs `work` in the main process, and in the others once that has prepared what they all need."""
+    check_environment()
+    if is_main():
+        meet_others()
+    elif not wait_for_main():
+        return
+    work()
+    if is_main():
+        release_others(DONE)
+    if num_processes() > 1:
+        end(0)
 
 
 def guarded(work: Callable[[], object]) -> None:
@@ -42,13 +79,30 @@ def guarded(work: Callable[[], object]) -> None:
     try:
         work()
     except RecipeError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        give_main_the_word()
+        tell_launcher(str(error))
+        click.echo(f"error: {error}" if is_main() else f"error: process {rank()}: {error}", err=True)
+        end(1)
+    except Interrupted as signal:
+        if is_main():
+            click.echo(f"interrupted by {signal}: the same command goes on from here.", err=True)
+        end(signal.exit_code)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        end(error.exit_code)
     except click.exceptions.Exit as exit_request:
-        sys.exit(exit_request.exit_code)
+        end(exit_request.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted.", err=True)
-        sys.exit(130)
+        end(130)
+    except Exception as error:
+        if not is_others_failure(error):
+            raise
+        give_main_the_word()
+        gone = f"another process of this run is gone or cannot be reached ({first_line(error)})"
+        click.echo(
+            f"error: {gone}. What it said, if it was not killed, stands above. The same command goes on from the last "
+            f"checkpoint.",
+            err=True,
+        )
+        end(1)

@@ -113,9 +113,10 @@ def write(plan: Launch, folder: Path) -> tuple[Path, Path]:
         raise RecipeError(f"{folder}: cannot be used: {error}. Name another folder with --output.") from error
     if others:
         raise RecipeError(f"{others[0]}: is not a file of this command. Name another folder with --output.")
+    there = [path for path in texts if path.exists()]
     for path, text in texts.items():
         write_text(path, text)
-        click.echo(f"{'wrote':15} {path}")
+        click.echo(f"{'replaced' if path in there else 'wrote':15} {path}")
     return config_file, script
 
 

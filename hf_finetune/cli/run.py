@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hf_finetune.errors import RecipeError
+from hf_finetune.interruption import interruption
+from hf_finetune.processes import is_main, refuse_a_missing_process, was_launched
 from hf_finetune.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--data", metavar="FILE", help="Rows of your own instead of the recipe's data set.")
 @click.option("--config", metavar="FILE", help="Settings from a YAML file; NAME=VALUE wins over it.")
 @click.option("--dry-run", is_flag=True, help="Print the settings with the origin of each, and stop.")
-@click.option("--overwrite", is_flag=True, help="Replace the run that is in the output folder.")
+@click.option("--overwrite", is_flag=True, help="Replace the run in the output folder instead of going on with it.")
 def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, config: str | None, dry_run: bool,
         overwrite: bool) -> None:  # fmt: skip
     """Fine-tune with RECIPE (a file or an installed name), evaluate, and write the model card.
@@ -34,7 +35,7 @@ def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, conf
     if dry_run:
         click.echo(settings_table(settled))
         return
-    refuse_several_processes()
+    refuse_a_missing_process()
     from hf_finetune.data.sources import LocalFile
     from hf_finetune.demo import BASE_MODEL, LICENSE, rows_file
 
@@ -42,20 +43,24 @@ def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, conf
     source = LocalFile(own_rows) if own_rows else loaded.dataset
     parts = [loaded.name, *(["demo"] if demo else []), *([Path(data).stem] if data else [])]
     folder = Path(settled.values.output_dir or f"runs/{'-'.join(parts)}")
-    click.echo(f"recipe    {loaded.name}: {type(loaded).__name__} of {recipe}")
+    say = click.echo if is_main() else lambda line: None
+    say(f"recipe    {loaded.name}: {type(loaded).__name__} of {recipe}")
     is_demo = settled.values.model_name_or_path == str(BASE_MODEL)
     if is_demo:
-        click.echo("demo      the base is a demonstration model of a few million parameters, of no other use")
+        say("demo      the base is a demonstration model of a few million parameters, of no other use")
     use_all_cores()
     quieten_libraries()
+    from hf_finetune.begin import Request
     from hf_finetune.pipeline import run_recipe
 
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     license = loaded.license if own_rows is None else LICENSE if is_demo and not data else None
-    report = run_recipe(loaded, recipe, source, settled, folder, license, command, is_demo, overwrite, click.echo)
-    click.echo("\n" + report.as_markdown())
-    click.echo(f"run       {folder}: report.md, answers.jsonl, loss_curve.png, run.json")
-    click.echo(f"adapter   {folder / 'adapter'}: load it as its README.md shows")
+    interruption.listen()
+    run_recipe(Request(loaded, recipe, source, settled, folder, license, command, is_demo, overwrite), say)
+    if is_main():
+        say("\n" + (folder / "report.md").read_text(encoding="utf-8"))
+        say(f"run       {folder}: report.md, answers.jsonl, loss_curve.png, run.json")
+        say(f"adapter   {folder / 'adapter'}: load it as its README.md shows")
 
 
 def settle_run(recipe: Recipe[Any], words: Sequence[str], config: str | None, demo: bool) -> "Settled":
@@ -82,12 +87,6 @@ def settings_table(settled: "Settled") -> str:
     return "\n".join(f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}" for name, value, origin in rows)
 
 
-def refuse_several_processes() -> None:
-    """Stops where the launcher started more than one process: that is not supported yet."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RecipeError("accelerate launch: several processes are not supported yet. Add --num_processes 1.")
-
-
 def quieten_libraries() -> None:
     """Silences what the libraries say at import that a user can neither use nor mend."""
     import logging
@@ -99,8 +98,8 @@ def quieten_libraries() -> None:
 
 def use_all_cores() -> None:
     """Undoes OMP_NUM_THREADS=1, which `accelerate launch` sets on a machine without a GPU; torch reads it at import."""
-    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
-    if launched and os.environ.get("OMP_NUM_THREADS") == "1" and hasattr(os, "sched_getaffinity"):
-        os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
+    if was_launched() and os.environ.get("OMP_NUM_THREADS") == "1" and hasattr(os, "sched_getaffinity"):
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // here))
     # Threads that spin while they wait make a run many times slower on a machine that does something else as well.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

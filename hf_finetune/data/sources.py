@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -45,6 +45,10 @@ class Source(ABC):
             RecipeError: when they are not there, cannot be reached or may not be read.
         """
 
+    def at(self, commit: str | None) -> "Source":
+        """The same source at a commit that it was read at before; itself where there are no commits."""
+        return self
+
 
 @dataclass(frozen=True)
 class LocalFile(Source):
@@ -75,6 +79,10 @@ class HubDataset(Source):
     """The file to read, or a pattern such as `data/train-*.parquet`; empty: all readable files, if of one kind."""
     member: str | None = None
     """The file to read inside a zip archive."""
+
+    def at(self, commit: str | None) -> "HubDataset":
+        """The same data set at that commit, wherever its branch is now."""
+        return replace(self, revision=commit) if commit else self
 
     def locate(self) -> Located:
         """The files at the resolved commit, from the local cache when they are there."""

@@ -1,140 +1,296 @@
-"""QLoRA through TRL's SFTTrainer, loss on the completion only; the best checkpoint on validation is kept."""
+"""QLoRA through TRL's SFTTrainer: the same steps for any number of processes, and for a run that was stopped."""
 
-import errno
+import json
+import math
 import os
-import time
+import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.errors import RecipeError
+import torch
+from transformers import PrinterCallback, Trainer
+from transformers.trainer_utils import EvalLoopOutput
+from trl import SFTConfig, SFTTrainer
+
+from hf_finetune.checkpoints import discard, keep_newest, seal, step_of, steps_of
+from hf_finetune.errors import RecipeError, first_line, plural
+from hf_finetune.interruption import interruption
 from hf_finetune.model import compute_dtype, explaining_full_memory
+from hf_finetune.prepare import Encoded
+from hf_finetune.processes import highest, is_main, is_others_failure, num_processes, rank
+from hf_finetune.progress import Progress
 from hf_finetune.settings import Settings
-from hf_finetune.train.callbacks import LogFile, ProgressBar
+from hf_finetune.train.batches import SILENT_ROW, EpochLoader, ShardedBatches, ignore_signals
+from hf_finetune.train.callbacks import EarlyStopping, LogFile, ProgressReport, SaveWhenAsked
 
 if TYPE_CHECKING:
-    from peft import LoraConfig, PeftModel
+    from peft import LoraConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-    from trl import SFTConfig, SFTTrainer
-
-TokenIds = Mapping[str, Sequence[int]]
-"""`input_ids` and `labels` of one row."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The model with its best adapter, and what the training took."""
-
-    model: "PeftModel"
-    facts: dict[str, Any]
 
 
 def train(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    train_rows: Sequence[TokenIds],
-    validation_rows: Sequence[TokenIds],
+    rows: Encoded,
     adapter: "LoraConfig",
     settings: Settings,
     folder: Path,
-) -> Trained:
-    """The model with an adapter trained on `train_rows`, at the step with the lowest loss on `validation_rows`.
+    progress: Progress,
+    checkpoint: Path | None = None,
+) -> None:
+    """Trains an adapter on `rows.train`, from the start or from a checkpoint on, bit for bit as without a stop.
 
-    Leaves `training_log.jsonl` and `checkpoints/` in `folder`.
+    Leaves `training_log.jsonl` and `checkpoints/` in `folder`; the best adapter is in the checkpoint that
+    `checkpoints.best_of` the last one names.
 
     Raises:
-        RecipeError: when the loss is no longer a number, or the GPU's memory is full.
+        RecipeError: when the loss is no longer a number, the GPU's memory is full, or a checkpoint cannot be written.
+        Interrupted: when a signal asked to stop; what was trained so far has been saved.
     """
-    log = LogFile(folder / "training_log.jsonl")
-    trainer = _trainer(model, tokenizer, train_rows, validation_rows, adapter, settings, folder, log)
-    started = time.monotonic()
-    with explaining_full_memory(
-        "Halve per_device_train_batch_size and double gradient_accumulation_steps (the result is the same), "
-        "or add gradient_checkpointing=true."
-    ):
-        result = _explaining_full_disk(trainer.train, folder)
-    facts = {
-        "steps": result.global_step,
-        "best_step": trainer.state.best_global_step,
-        "best_validation_loss": trainer.state.best_metric,
-        "epochs": round(float(trainer.state.epoch or 0), 2),
-        "seconds": round(time.monotonic() - started, 1),
-        **count_parameters(trainer.model),
-    }
-    return Trained(trainer.model, facts)
+    trainer = RecipeTrainer(model, tokenizer, rows, adapter, settings, folder, progress, checkpoint)
+    if is_main():
+        check_room(folder, trainer.checkpoint_bytes(), settings.save_total_limit)
+    if rank():
+        torch.manual_seed(settings.seed + rank())  # else all processes would drop out the same, row by row
+    advice = (
+        "Start another run (output_dir=FOLDER or --overwrite) with half of per_device_train_batch_size and twice "
+        "gradient_accumulation_steps, which takes the same steps, or with gradient_checkpointing=true if it is off."
+    )
+    with interruption.deferred(), explaining_full_memory(advice):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
-def count_parameters(model: Any) -> dict[str, int]:
-    """Trainable and all parameters; a packed 4-bit weight counts as what it unpacks to, not as its bytes."""
-    sizes = [
-        (
-            p.requires_grad,
-            p.quant_state.shape.numel() if getattr(p, "quant_state", None) is not None else p.numel(),
+class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
+    """TRL's trainer with batches that do not depend on the number of processes, and checkpoints that are whole."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        rows: Encoded,
+        adapter: "LoraConfig",
+        settings: Settings,
+        folder: Path,
+        progress: Progress,
+        checkpoint: Path | None,
+    ) -> None:
+        from datasets import Dataset
+
+        self.rows = rows
+        self.settings = settings
+        self.saved_step = step_of(checkpoint) if checkpoint else 0
+        self.stop = SaveWhenAsked(self.save_once)
+        log = [LogFile(folder / "training_log.jsonl", self.saved_step)] if is_main() else []
+        patience = settings.early_stopping_patience
+        with warnings.catch_warnings():
+            # PEFT 0.21 still asks transformers 5 by the attribute's old name.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            super().__init__(
+                model=model,
+                args=_arguments(settings, folder),
+                train_dataset=Dataset.from_list([dict(row) for row in rows.train]),
+                eval_dataset=Dataset.from_list([dict(row) for row in rows.validation]),
+                processing_class=tokenizer,
+                peft_config=adapter,
+                callbacks=[
+                    *log, ProgressReport(progress), self.stop,
+                    *([EarlyStopping(patience)] if patience else []),
+                ],
+            )  # fmt: skip
+        self.remove_callback(PrinterCallback)  # it prints every log line as a dict
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                # TRL casts a QLoRA adapter to bfloat16: small steps are lost, and a resume, in float32, is another run.
+                parameter.data = parameter.data.float()
+        self.first_lost_step = torch.tensor(math.inf, device=self.args.device)
+        self.train_batches = self._batches(rows.train, settings.per_device_train_batch_size, settings.seed)
+        self.stop.steps_in_epoch = math.ceil(len(self.train_batches) / settings.gradient_accumulation_steps)
+
+    def get_train_dataloader(self) -> EpochLoader:
+        """The training rows in an order that the epoch and the seed alone decide."""
+        return self._loader(self.rows.train, self.train_batches)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> EpochLoader:
+        """The validation rows in their order."""
+        size = self.settings.per_device_eval_batch_size
+        return self._loader(self.rows.validation, self._batches(self.rows.validation, size, None))
+
+    def evaluation_loop(
+        self, dataloader: EpochLoader, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+    ) -> Any:
+        """The mean loss a completion token, over all processes; transformers means over batches, whatever they hold."""
+        self.model.eval()
+        total = torch.zeros(2, dtype=torch.float64)  # loss, tokens
+        for batch in dataloader:
+            self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+            inputs = self._prepare_inputs(batch)
+            tokens = int((inputs["labels"][:, 1:] != -100).sum())
+            with torch.no_grad(), self.compute_loss_context_manager():
+                loss = self.compute_loss(self.model, inputs)
+            total += torch.tensor([float(loss) * tokens, tokens], dtype=torch.float64)
+        loss_sum, tokens = self.accelerator.reduce(total.to(self.args.device), "sum").tolist()
+        metrics = {f"{metric_key_prefix}_loss": loss_sum / tokens}
+        return EvalLoopOutput(None, None, metrics, num_samples=len(self.rows.validation))
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The loss of a batch, after its backward pass; the first step with a loss that is no number is noted."""
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        step = torch.where(loss.isfinite(), math.inf, self.state.global_step + 1)
+        self.first_lost_step = torch.minimum(self.first_lost_step, step)
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Logs; stops when the training is lost."""
+        self._stop_if_lost(logs)
+        super().log(logs, start_time)
+
+    def save_once(self, step: int) -> None:
+        """Saves a checkpoint of the step, if there is one to save and it is not saved yet."""
+        if step > self.saved_step:
+            self._save_checkpoint(self.model, trial=None)
+            self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def _batches(self, rows: Sequence[Any], size: int, seed: int | None) -> ShardedBatches:
+        return ShardedBatches(len(rows), size, seed, rank(), num_processes())
+
+    def _loader(self, rows: Sequence[Mapping[str, Sequence[int]]], batches: ShardedBatches) -> EpochLoader:
+        return EpochLoader(
+            [*rows, SILENT_ROW],  # type: ignore[arg-type]  # torch takes any sequence
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=ignore_signals,
+            pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
         )
-        for p in model.parameters()
-    ]
-    return {
-        "trainable_parameters": sum(size for trainable, size in sizes if trainable),
-        "all_parameters": sum(size for _, size in sizes),
-    }
 
+    def _stop_if_lost(self, logs: Mapping[str, float]) -> None:
+        first = -highest(-float(self.first_lost_step))
+        if first < math.inf:
+            self._lost(int(first), "the loss is no number")
+        earlier = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
+        vocabulary = self.model.config.get_text_config().vocab_size
+        if what := fault_in(logs, min(earlier, default=math.inf), vocabulary, self.args.fp16):
+            self._lost(self.state.global_step, what)
 
-def _explaining_full_disk(work: Callable[[], Any], folder: Path) -> Any:
-    """What `work` gives back; a checkpoint that the disk refuses is told in one sentence."""
-    try:
-        return work()
-    except (OSError, RuntimeError) as error:
-        refused = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
-        if not refused and "PytorchStreamWriter" not in str(error):  # what torch.save says of a full disk
-            raise
+    def _lost(self, step: int, what: str) -> None:
+        """Raises the error that says when, with which rows, what is left, and what to do."""
+        epoch, number = divmod(step - 1, self.stop.steps_in_epoch)
+        size = self.settings.gradient_accumulation_steps
+        batches = self.train_batches.batches(epoch)[number * size : (number + 1) * size]
+        lines = sorted(self.rows.train_lines[row] for batch in batches for row in batch)
+        shown = ", ".join(map(str, lines[:20])) + (", ..." if len(lines) > 20 else "")
+        kept = f"checkpoint-{self.saved_step} is from before that. " if self.saved_step else ""
         raise RecipeError(
-            f"{folder / 'checkpoints'}: a checkpoint cannot be written: {error}. "
-            f"Make room there, or name another folder with output_dir=FOLDER."
+            f"training: {what} at step {step} (lines {shown} of splits/train.jsonl), so the model is lost. {kept}"
+            f"Start another run (output_dir=FOLDER or --overwrite) with a lower learning_rate "
+            f"(now {self.args.learning_rate:g}) or with gradients clipped lower (max_grad_norm is now "
+            f"{f'{self.args.max_grad_norm:g}' if self.args.max_grad_norm else '0, which is off'})."
+        )
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """The adapter alone: no tokenizer, no pickled arguments, no embeddings (PEFT adds them when offline)."""
+        if self.args.should_save:
+            model = self.accelerator.unwrap_model(self.model)
+            model.save_pretrained(output_dir, state_dict=state_dict, save_embedding_layers=False)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """A checkpoint, sealed once all processes have written their part; the one before stays until then."""
+        self._stop_if_lost({})
+        checkpoint = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        names = [name for process in range(num_processes()) for name in _files_of(process)]
+        with removed_if_refused(checkpoint, self.checkpoint_bytes()):
+            Trainer._save_checkpoint(self, model, trial)  # TRL's writes a model card first, which nobody reads
+            self.accelerator.wait_for_everyone()
+            if is_main():
+                seal(checkpoint, ["adapter_model.safetensors", "trainer_state.json", *names])
+        if is_main():
+            keep_newest(checkpoint.parent, self.settings.save_total_limit)
+        self.accelerator.wait_for_everyone()
+        self.saved_step = self.state.global_step
+
+    def checkpoint_bytes(self) -> int:
+        """About what a checkpoint takes: the adapter, and AdamW's two moments of it, in float32."""
+        trainable = sum(int(p.numel()) for p in self.model.parameters() if p.requires_grad)
+        return 3 * 4 * trainable + 2**20
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """The random state of this process, and the losses since the last log line, so that the log goes on too."""
+        super()._save_rng_state(output_dir)
+        window = {"loss": float(self._tr_loss), "last_logged_step": self._globalstep_last_logged}
+        _window_file(output_dir).write_text(json.dumps(window), encoding="utf-8")
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is not None:
+            window = json.loads(_window_file(checkpoint).read_text(encoding="utf-8"))
+            self._tr_loss += window["loss"]
+            self._globalstep_last_logged = window["last_logged_step"]
+
+
+def fault_in(logs: Mapping[str, float], lowest_loss: float, vocabulary: int, is_float16: bool) -> str | None:
+    """What in a log line says that a training is lost, after losses that once were as low as `lowest_loss`."""
+    # Under float16 a gradient that overflows is normal: its step is left out and the scale lowered.
+    watched = ("loss", "eval_loss") if is_float16 else ("loss", "eval_loss", "grad_norm")
+    for name in watched:
+        if not math.isfinite(logs.get(name, 0.0)):
+            return f"{name} is {logs[name]}"
+    blind = math.log(vocabulary)  # the loss of guessing each token blindly
+    if logs.get("loss", 0.0) > blind and lowest_loss < blind / 2:
+        return f"the loss is {logs['loss']:.2f}, worse than blind guessing, and was {lowest_loss:.2f}"
+    return None
+
+
+def check_room(folder: Path, checkpoint_bytes: int, count: int) -> None:
+    """Whether the disk has room for the newest checkpoints that are kept, the best one, and the one being written.
+
+    Raises:
+        RecipeError: when it has not.
+    """
+    missing = count + 2 - len(steps_of(folder / "checkpoints"))
+    needed, free = checkpoint_bytes * missing, shutil.disk_usage(folder).free
+    if free < needed:
+        raise RecipeError(
+            f"{folder}: {needed / 2**20:,.0f} MiB are needed for {plural(missing, 'checkpoint')}, and "
+            f"{free / 2**20:,.0f} MiB are free. Make room there, or name another folder with output_dir=FOLDER."
+        )
+
+
+@contextmanager
+def removed_if_refused(checkpoint: Path, needed: int) -> Iterator[None]:
+    """Removes a checkpoint that the disk refused half-way, and says so in one sentence; the ones before stay."""
+    try:
+        yield
+    except (OSError, RuntimeError, RecipeError) as error:
+        free = shutil.disk_usage(checkpoint.parent).free
+        is_read_only = not os.access(checkpoint.parent, os.W_OK)
+        # torch.save has a word of its own for each moment at which a disk can be full, so the disk itself is asked.
+        refused = isinstance(error, OSError) or isinstance(error.__cause__, OSError) or free < needed or is_read_only
+        if not refused or is_others_failure(error):
+            raise
+        if is_main():
+            discard(checkpoint)
+        why = "the folder may not be written to" if is_read_only else first_line(error.__cause__ or error)
+        raise RecipeError(
+            f"{checkpoint}: cannot be written: {why}. It needs about {needed / 2**20:,.0f} MiB, "
+            f"{free / 2**20:,.0f} MiB are free. Make room there and start the same command again: it goes on from the "
+            f"checkpoint before."
         ) from error
 
 
-def _trainer(
-    model: Any,
-    tokenizer: Any,
-    train_rows: Sequence[TokenIds],
-    validation_rows: Sequence[TokenIds],
-    adapter: "LoraConfig",
-    settings: Settings,
-    folder: Path,
-    log: LogFile,
-) -> "SFTTrainer":
-    from datasets import Dataset
-    from transformers import EarlyStoppingCallback, PrinterCallback
-    from trl import SFTTrainer
+def _files_of(process: int) -> tuple[str, str]:
+    """The files that each process writes of its own: its random state, and its losses since the last log line."""
+    return f"rng_state_{process}.pth" if num_processes() > 1 else "rng_state.pth", f"log_window_{process}.json"
 
-    patience = settings.early_stopping_patience
-    with warnings.catch_warnings():
-        # PEFT 0.21 still asks transformers 5 by the attribute's old name.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
-        trainer = SFTTrainer(
-            model=model,
-            args=_arguments(settings, folder),
-            train_dataset=Dataset.from_list(list(train_rows)),
-            eval_dataset=Dataset.from_list(list(validation_rows)),
-            processing_class=tokenizer,
-            peft_config=adapter,
-            callbacks=[log, ProgressBar(), *([EarlyStoppingCallback(patience)] if patience else [])],
-        )
-    trainer.remove_callback(PrinterCallback)  # it prints every log line as a dict
-    for parameter in trainer.model.parameters():
-        if parameter.requires_grad:
-            # TRL casts a QLoRA adapter to bfloat16: small steps are lost, and a resume, in float32, is another run.
-            parameter.data = parameter.data.float()
-    return trainer
+
+def _window_file(checkpoint: str) -> Path:
+    return Path(checkpoint) / _files_of(rank())[1]
 
 
 def _arguments(settings: Settings, folder: Path) -> "SFTConfig":
     """TRL's arguments: the settings that it knows by name, and what follows from the way rows are prepared here."""
-    import torch
-    from trl import SFTConfig
-
     dtype = compute_dtype(settings)
     half = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype, "no")
     os.environ["ACCELERATE_MIXED_PRECISION"] = half  # the user's accelerate config must not train in another dtype
@@ -153,8 +309,10 @@ def _arguments(settings: Settings, folder: Path) -> "SFTConfig":
             "pad_to_multiple_of": None,
             "save_strategy": settings.eval_strategy,
             "save_steps": settings.eval_steps,
-            "load_best_model_at_end": True,
+            "save_total_limit": None,  # old ones are removed here, after the new one is sealed
+            "restore_callback_states_from_checkpoint": True,  # else early stopping counts from 0 again
             "metric_for_best_model": "eval_loss",
+            "greater_is_better": False,
             "prediction_loss_only": True,
             "ddp_find_unused_parameters": False,
             "use_cpu": not torch.cuda.is_available(),

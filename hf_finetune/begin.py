@@ -1,0 +1,180 @@
+"""What is asked for and what is in the folder -> what there is to do: rows as tokens, the base, where to go on from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_finetune.chat import ChatFormat
+from hf_finetune.checkpoints import is_over, last_whole, state_of
+from hf_finetune.data.sources import Source
+from hf_finetune.errors import RecipeError
+from hf_finetune.files import read_json
+from hf_finetune.folder import holds_run
+from hf_finetune.model import BaseModel, find_base_model, load_tokenizer
+from hf_finetune.prepare import Encoded, Prepared, encode, in_words, prepare
+from hf_finetune.processes import join, num_processes, release_others, share
+from hf_finetune.progress import Progress, duration, read_session
+from hf_finetune.recipe import Recipe
+from hf_finetune.run import (
+    FREE_SETTINGS,
+    Run,
+    describe_computing,
+    describe_hardware,
+    describe_recipe,
+    describe_source,
+    note_versions,
+    told,
+)
+from hf_finetune.settings import Settled, check_machine
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked for."""
+
+    recipe: Recipe[Any]
+    path_or_name: str
+    source: Source
+    settled: Settled
+    folder: Path
+    license: str | None
+    """Of the adapter; None when it is not known (rows of the user's own)."""
+    command: Sequence[str] = ()
+    is_demo: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What the main process has prepared for all of them."""
+
+    run: Run
+    base: BaseModel
+    prepared: Prepared
+    encoded: Encoded
+    checkpoint: Path | None
+    """Where the training goes on from."""
+    trains: bool
+    """Whether there are steps to make."""
+    evaluates: bool
+    """Whether there are test rows to answer."""
+
+
+def run_to_make(request: Request) -> tuple[Run, bool]:
+    """The run to make, and whether that is one in the folder to go on with; nothing is written yet.
+
+    An unfinished run that the very same command began is gone on with although that says --overwrite: it comes out
+    the same, and who was interrupted types the same command again.
+
+    Raises:
+        RecipeError: when the folder holds another run, and --overwrite is not given.
+    """
+    asked = Run(
+        command=list(request.command),
+        recipe=describe_recipe(request.recipe, request.path_or_name),
+        settings=request.settled.as_json(),
+        base_model={},
+        source=describe_source(request.source),
+        data={},
+        license=request.license,
+        is_own_data=request.source != request.recipe.dataset,
+        is_demo=request.is_demo,
+        num_processes=num_processes(),
+    )
+    if not holds_run(request.folder):
+        return asked, False
+    try:
+        run = Run.read(request.folder)
+    except RecipeError:
+        if request.overwrite:
+            return asked, False
+        raise
+    found = run.differences(asked)
+    if request.overwrite and (run.finished or found or run.command != asked.command):
+        return asked, False
+    refuse_differences(request.folder, found)
+    run.settings |= {name: asked.settings[name] for name in FREE_SETTINGS}
+    return run, True
+
+
+def refuse_differences(folder: Path, found: Sequence[str]) -> None:
+    """Stops where the run in the folder is another one than is asked for.
+
+    Raises:
+        RecipeError: naming each of the differences that were found, if there are any.
+    """
+    if found:
+        raise RecipeError(
+            f"{folder}: holds a run that was begun otherwise: {'; '.join(found)}. Start it as it was begun, "
+            f"or name another folder with output_dir=FOLDER, or replace it with --overwrite."
+        )
+
+
+def record_stop(run: Run, folder: Path) -> None:
+    """Adds the session that was stopped to the run's record, before this one's progress takes its place."""
+    stopped = read_session(folder)
+    run.finished = ""
+    if stopped:
+        run.add_session(stopped)
+    run.write(folder)
+
+
+def begin(run: Run | None, goes_on: bool, request: Request, progress: Progress, say: Callable[[str], None]) -> Begun:
+    """What the main process, the one that has a run, prepares alone, in all of them."""
+    begun = _begin(run, goes_on, request, progress, say) if run else None
+    if begun:
+        release_others()
+    join()
+    return share(begun)
+
+
+def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: Callable[[str], None]) -> Begun:
+    """The rows as tokens, the base model, and where to go on from; all that can fail on the way has been tried."""
+    recipe, folder, settings = request.recipe, request.folder, request.settled.values
+    computing = describe_computing(settings)
+    if goes_on:
+        refuse_differences(folder, told(run.computing, computing))
+        for line in note_versions(run):
+            say(f"note      {line}")
+    prepared = prepare(recipe, request.source, settings, run.data.get("commit"))
+    check_machine(request.settled)
+    base = find_base_model(settings, run.base_model.get("commit"))
+    chat = ChatFormat.of(load_tokenizer(base))
+    encoded = encode(recipe, prepared, chat, settings.max_length, progress)
+    facts = prepared.facts | encoded.facts
+    if goes_on and (folder / "data.json").exists() and facts != read_json(folder / "data.json"):
+        raise RecipeError(
+            f"{folder}: its rows come out otherwise than when the run was begun: what the recipe imports, the base's "
+            f"tokenizer or a library has changed. Name another folder with output_dir=FOLDER, or replace the run with "
+            f"--overwrite."
+        )
+    for line in in_words(facts):
+        say(f"data      {line}")
+    run.hardware, run.computing = describe_hardware(), computing
+    run.data = prepared.facts["source"]
+    run.base_model |= {
+        "name": base.name,
+        "revision": base.revision,
+        "commit": base.commit,
+        "has_chat_template": bool(chat.tokenizer.chat_template),
+        "stop_token_id": chat.ending[-1],
+    }
+    checkpoint = _resume(run, folder, say) if goes_on else None
+    trains = not goes_on or not _is_trained(folder, checkpoint)
+    evaluates = trains or not (folder / "report.json").exists()
+    return Begun(run, base, prepared, encoded, checkpoint, trains, evaluates)
+
+
+def _resume(run: Run, folder: Path, say: Callable[[str], None]) -> Path | None:
+    """The checkpoint to go on from."""
+    checkpoint = last_whole(folder / "checkpoints", say)
+    total = f" of {state_of(checkpoint)['max_steps']:,} steps" if checkpoint else ""
+    where = f"{checkpoint.name}{total}" if checkpoint else "the beginning: there is no whole checkpoint"
+    before = "".join(f"; the last {last['ended']} after {duration(last['seconds'])}" for last in run.sessions[-1:])
+    say(f"resume    goes on from {where} (session {len(run.sessions) + 1}{before})")
+    return checkpoint
+
+
+def _is_trained(folder: Path, checkpoint: Path | None) -> bool:
+    return (folder / "adapter" / "adapter_config.json").exists() or (checkpoint is not None and is_over(checkpoint))
