@@ -182,7 +182,7 @@ def end(code: int) -> NoReturn:
     """
     if num_processes() == 1:
         sys.exit(code)
-    if code and is_main() and not _launcher_keeps_store():
+    if code and is_main() and _store.cache_info().currsize and not _launcher_keeps_store():
         with suppress(RuntimeError):  # nobody else tells the others that they wait in vain
             _store().set("main", DONE)
             _store().wait(_heard(), timedelta(seconds=30))
