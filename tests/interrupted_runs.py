@@ -7,6 +7,7 @@ over gloo.
 """
 
 import argparse
+import atexit
 import importlib
 import json
 import os
@@ -140,6 +141,7 @@ def in_child(cwd: Path, words: list[str], rank: int, processes: int, port: str, 
     """One process of a run; never returns."""
     code = 99
     try:
+        atexit._clear()  # what the parent cleans up at its end is still needed
         os.chdir(cwd)
         output = os.open(f"said-{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(output, 1)
