@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from itertools import count
 
 from hf_finetune.demo import grammar
-from hf_finetune.demo.facts import Document, Part, Scene, punctuate
+from hf_finetune.demo.document import Document, Part, punctuate
 from hf_finetune.demo.grammar import Event, Template
+from hf_finetune.demo.scene import Scene
 from hf_finetune.demo.tasks import conversation
 
 END = "<|endoftext|>"

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from hf_finetune.demo.corpus import CHAT_SHARE, END, documents
-from hf_finetune.demo.facts import Document, Part
+from hf_finetune.demo.document import Document, Part
 
 SPECIAL = [END, "<|im_start|>", "<|im_end|>"]
 VOCABULARY = 4096

@@ -6,7 +6,8 @@ import random
 import re
 from collections.abc import Callable
 
-from hf_finetune.demo.facts import Document, Part, Scene, punctuate
+from hf_finetune.demo.document import Document, Part, punctuate
+from hf_finetune.demo.scene import Scene
 
 Answer = Callable[[Scene, str, dict[str, str]], str]
 _ORDINALS = ("first", "second", "third")
