@@ -22,7 +22,6 @@ from hf_finetune.run import (
     describe_computing,
     describe_hardware,
     describe_recipe,
-    describe_source,
     note_versions,
     told,
 )
@@ -51,8 +50,11 @@ class Begun:
 
     run: Run
     base: BaseModel
+    chat: ChatFormat
     prepared: Prepared
     encoded: Encoded
+    facts: dict[str, Any]
+    """Of the rows, as prepared and as encoded: data.json."""
     checkpoint: Path | None
     """Where the training goes on from."""
     trains: bool
@@ -75,7 +77,7 @@ def run_to_make(request: Request) -> tuple[Run, bool]:
         recipe=describe_recipe(request.recipe, request.path_or_name),
         settings=request.settled.as_json(),
         base_model={},
-        source=describe_source(request.source),
+        source=request.source.identity(),
         data={},
         license=request.license,
         is_own_data=request.source != request.recipe.dataset,
@@ -163,7 +165,7 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
     checkpoint = _resume(run, folder, say) if goes_on else None
     trains = not goes_on or not _is_trained(folder, checkpoint)
     evaluates = trains or not (folder / "report.json").exists()
-    return Begun(run, base, prepared, encoded, checkpoint, trains, evaluates)
+    return Begun(run, base, chat, prepared, encoded, facts, checkpoint, trains, evaluates)
 
 
 def _resume(run: Run, folder: Path, say: Callable[[str], None]) -> Path | None:

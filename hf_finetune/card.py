@@ -85,7 +85,7 @@ def usage_snippet(run: Run, report: Report) -> str:
         base_model=run.base_model,
         bits=_bits(run),
         settings=settings,
-        dtype=run.training["dtype"],
+        dtype=run.computing["dtype"],
         prompt=report.example_prompt,
         max_new_tokens=report.max_new_tokens,
     )
@@ -125,7 +125,7 @@ def _numerics(run: Run) -> str:
         8: "8-bit",
         16: "unquantised",
     }
-    return f"{form[_bits(run)]} base weights computed in {run.training['dtype']}"
+    return f"{form[_bits(run)]} base weights computed in {run.computing['dtype']}"
 
 
 def _base_link(run: Run) -> str:

@@ -197,9 +197,7 @@ def adapter_config(model: "PreTrainedModel", settings: Settings) -> "LoraConfig"
     from peft import LoraConfig
 
     targets = settings.lora_target_modules
-    head = (
-        model.get_output_embeddings()
-    )  # TRL computes its loss past an adapter on the head, which would not be trained
+    head = model.get_output_embeddings()  # TRL's loss goes past an adapter on the head, which would not be trained
     linear = [(name, m) for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head]
     layers = {name.rsplit(".", 1)[-1] for name, _ in linear}
     unknown = [name for name in targets if name not in layers and targets != ["all-linear"]]
@@ -249,8 +247,8 @@ def guard_cpu_4bit_layers() -> None:
     """Keeps bitsandbytes 0.50 from repacking 4-bit weights on CPUs with AVX512-BF16.
 
     It repacks them in place in the first forward in evaluation mode; from then on gradients through the layer vanish
-    and
-    dequantising gives garbage, silently (nn/modules.py and autograd/_functions.py of 0.50.2). GPUs are not affected.
+    and dequantising gives garbage, silently (nn/modules.py and autograd/_functions.py of 0.50.2). GPUs are not
+    affected.
     """
     import bitsandbytes.nn.modules as modules
 

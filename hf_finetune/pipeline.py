@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hf_finetune.begin import Begun, Request, begin, record_stop, run_to_make
 from hf_finetune.card import write_card
-from hf_finetune.chat import ChatFormat
 from hf_finetune.checkpoints import best_of, last_whole, state_of
 from hf_finetune.errors import RecipeError, first_line
 from hf_finetune.evaluate import evaluate
@@ -17,10 +16,8 @@ from hf_finetune.interruption import Interrupted
 from hf_finetune.model import (
     adapter_config,
     check_adapter,
-    compute_dtype,
     load_adapter,
     load_base_model,
-    load_tokenizer,
     num_parameters,
     save_adapter,
 )
@@ -88,8 +85,7 @@ def _train(begun: Begun, request: Request, progress: Progress, say: Callable[[st
                 f"{folder}: the main process writes there, but {platform.node()} does not see it. "
                 f"Name a folder on a disk that all machines share with output_dir=FOLDER."
             )
-        tokenizer = load_tokenizer(begun.base)
-        train(model, tokenizer, begun.encoded, adapter, settings, folder, progress, begun.checkpoint)
+        train(model, begun.chat.tokenizer, begun.encoded, adapter, settings, folder, progress, begun.checkpoint)
         if sharding() == "DeepSpeed":
             unset_hf_deepspeed_config()  # else the model that is evaluated would be shared out as well
         del model
@@ -100,12 +96,13 @@ def _train(begun: Begun, request: Request, progress: Progress, say: Callable[[st
 
 
 def _write_first_files(begun: Begun, request: Request) -> None:
+    """Leaves run.json, data.json and splits/; where no checkpoint is kept, what an earlier run left goes first."""
     folder = request.folder
     if begun.checkpoint is None:
         start_folder(folder)
     begun.run.write(folder)
     if not (folder / "data.json").exists():
-        write_splits(begun.prepared, begun.prepared.facts | begun.encoded.facts, folder)
+        write_splits(begun.prepared, begun.facts, folder)
 
 
 def _keep_best(begun: Begun, settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
@@ -113,7 +110,8 @@ def _keep_best(begun: Begun, settings: Settings, folder: Path, say: Callable[[st
     from hf_finetune.train.curve import draw_loss_curve
 
     last = last_whole(folder / "checkpoints", say)
-    assert last is not None, "the training ends with one"
+    if last is None:
+        raise RecipeError(f"{folder / 'checkpoints'}: none is whole. Mend the disk and start the same command again.")
     best, state = best_of(last), state_of(last)
     must_differ = sharding() is not None and settings.learning_rate > 0 and state["global_step"] > 1
     check_adapter(last, must_differ)
@@ -124,7 +122,6 @@ def _keep_best(begun: Begun, settings: Settings, folder: Path, say: Callable[[st
         "best_step": state["best_global_step"],
         "best_validation_loss": state["best_metric"],
         "epochs": round(state["epoch"], 2),
-        "dtype": str(compute_dtype(settings)).removeprefix("torch."),
         "trainable_parameters": trainable,
         "all_parameters": begun.run.base_model["parameters"] + trainable,
     }
@@ -138,8 +135,7 @@ def _evaluate(begun: Begun, request: Request, progress: Progress) -> None:
         return
     folder, settings, rows = request.folder, request.settled.values, begun.prepared.rows
     model = load_adapter(load_base_model(begun.base, settings), folder / "adapter")
-    chat = ChatFormat.of(load_tokenizer(begun.base))
-    evaluate(model, chat, request.recipe, rows["train"], rows["test"], settings, folder, progress)
+    evaluate(model, begun.chat, request.recipe, rows["train"], rows["test"], settings, folder, progress)
     share("evaluated")  # the others stay until the main process has all their answers
 
 

@@ -2,13 +2,12 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from hf_finetune.data.sources import LocalFile, Source
 from hf_finetune.errors import RecipeError, first_line
 from hf_finetune.files import read_json, sha256, write_json
 from hf_finetune.model import compute_dtype
@@ -127,14 +126,6 @@ def describe_recipe(recipe: Recipe[Any], path_or_name: str) -> dict[str, Any]:
         "loaded_from": origin,
         "sha256": sha256(recipe_file(recipe)),
     }
-
-
-def describe_source(source: Source) -> dict[str, Any]:
-    """What tells the rows of one run from those of another before they are read: a local file's hash, a Hub id."""
-    if isinstance(source, LocalFile):
-        located = source.locate()
-        return {"file": located.name, "sha256": sha256(located.paths[0]), "member": source.member}
-    return {"source": type(source).__name__, **(asdict(source) if is_dataclass(source) else {})}
 
 
 def installed_versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:

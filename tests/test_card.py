@@ -48,8 +48,9 @@ def a_run(**changes: Any) -> Run:
         is_own_data=False,
         training={
             "steps": 120, "best_step": 80, "best_validation_loss": 0.2575, "epochs": 3.0,
-            "trainable_parameters": 286720, "all_parameters": 4090112, "dtype": "bfloat16",
+            "trainable_parameters": 286720, "all_parameters": 4090112,
         },
+        computing={"device": "cpu", "dtype": "bfloat16", "sharding": "none"},
         totals={"sessions": 1, "steps": 120, "seconds": 130.5, "training_seconds": 100.2, "peak_memory_gib": 1.25},
     )  # fmt: skip
     return replace(given, **changes)

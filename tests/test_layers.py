@@ -67,7 +67,7 @@ def test_every_module_is_listed_and_every_listed_module_exists() -> None:
 
 def test_the_rule_sees_the_imports_that_there_are() -> None:
     imported = imported_by((PACKAGE / "pipeline.py").read_text(encoding="utf-8"), "hf_finetune")
-    assert {"begin", "card", "chat", "evaluate", "model", "train"} <= imported
+    assert {"begin", "card", "evaluate", "model", "train"} <= imported
 
 
 @pytest.mark.parametrize(

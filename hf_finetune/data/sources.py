@@ -2,11 +2,13 @@
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from hf_finetune.errors import RecipeError, nearest
+from hf_finetune.files import sha256
 from hf_finetune.resolve import refusal, resolve_commit
 
 READABLE = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".zip")
@@ -45,6 +47,10 @@ class Source(ABC):
             RecipeError: when they are not there, cannot be reached or may not be read.
         """
 
+    def identity(self) -> dict[str, Any]:
+        """What tells its rows from those of another source before they are read."""
+        return {"source": type(self).__name__, **(asdict(self) if is_dataclass(self) else {})}
+
     def at(self, commit: str | None) -> "Source":
         """The same source at a commit that it was read at before; itself where there are no commits."""
         return self
@@ -57,6 +63,11 @@ class LocalFile(Source):
     path: str
     member: str | None = None
     """The file to read inside a zip archive; not needed when it holds one readable file."""
+
+    def identity(self) -> dict[str, Any]:
+        """The file's name and hash: never its folder."""
+        located = self.locate()
+        return {"file": located.name, "sha256": sha256(located.paths[0]), "member": self.member}
 
     def locate(self) -> Located:
         """The file itself."""
