@@ -60,7 +60,7 @@ def held(folder: Path) -> Iterator[None]:
         lock.acquire()
         (folder / HOLDER).write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
     except Timeout as error:
-        raise RecipeError(f"{folder}: {holder(folder)} is running in it. Wait for it, or stop it first.") from error
+        raise RecipeError(f"{folder}: {_holder(folder)} is running in it. Wait for it, or stop it first.") from error
     except OSError as error:
         raise RecipeError(
             f"{folder}: cannot be made: {error.strerror or error}. Name another with output_dir=FOLDER."
@@ -76,14 +76,6 @@ def held(folder: Path) -> Iterator[None]:
                 _remove_if_empty(path)
 
 
-def holder(folder: Path) -> str:
-    """Who holds the folder, or held it when it was killed: `process 4711 on gpu-3`."""
-    try:
-        return (folder / HOLDER).read_text(encoding="utf-8") or "another process"
-    except OSError:
-        return "another process"
-
-
 def start_folder(folder: Path) -> None:
     """Removes what an earlier run left in the folder; files that no run writes stay.
 
@@ -97,6 +89,14 @@ def start_folder(folder: Path) -> None:
         raise RecipeError(
             f"{folder}: cannot be emptied: {error.strerror}. Name another with output_dir=FOLDER."
         ) from error
+
+
+def _holder(folder: Path) -> str:
+    """Who holds the folder, or held it when it was killed: `process 4711 on gpu-3`."""
+    try:
+        return (folder / HOLDER).read_text(encoding="utf-8") or "another process"
+    except OSError:
+        return "another process"
 
 
 def _foreign(folder: Path) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conftest import run_cli
+from conftest import imported, run_cli
 from hf_finetune import progress as module
 from hf_finetune.cli.status import is_running, lines
 from hf_finetune.errors import RecipeError
@@ -103,8 +103,9 @@ def test_status_before_the_first_step(tmp_path: Path) -> None:
 
 
 def test_status_of_a_run_that_was_killed(tmp_path: Path) -> None:
-    earlier = {"started": "2026-01-01T00:00:00+00:00", "seconds": 40.0}
-    shown = leave(tmp_path, Session(now(), pid=2**22 + 1, seconds=20), a_run(sessions=[earlier]))
+    run = a_run()
+    run.add_session(Session("2026-01-01T00:00:00+00:00", seconds=40.0))
+    shown = leave(tmp_path, Session(now(), pid=2**22 + 1, seconds=20), run)
     assert shown["run"].endswith("was killed; the same command goes on")
     assert shown["time"] == "1 min 0 s in 2 sessions"
 
@@ -148,7 +149,6 @@ def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
     leave(tmp_path, Session(now()), a_run())
     done = run_cli("status", str(tmp_path), cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0, done.stderr
-    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert "click" in imported
-    assert imported.isdisjoint({"torch", "transformers", "trl", "datasets", "peft", "accelerate"})
+    assert "click" in imported(done.stderr)
+    assert imported(done.stderr).isdisjoint({"torch", "transformers", "trl", "datasets", "peft", "accelerate"})
     assert in_one_line(Session(now(), stage="train", total=10, unit="steps")).split(",")[0] in done.stdout

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hf_finetune.errors import plural
 from hf_finetune.folder import holds_run
 from hf_finetune.progress import Session, duration, in_one_line, read_session
 
@@ -35,12 +36,13 @@ def lines(folder: Path) -> list[tuple[str, str]]:
     run = Run.read(folder) if holds_run(folder) or session is None else None
     if session is None:
         return [("run", f"{folder}: {f'finished at {run.finished}' if run and run.finished else 'not running'}")]
-    earlier = [other for other in (run.sessions if run else []) if other["started"] != session.started]
-    seconds = session.seconds + sum(other["seconds"] for other in earlier)
     shown = [("run", f"{folder}: {state(run, session)}"), ("stage", in_one_line(session))]
-    shown.append(("time", f"{duration(seconds)} in {len(earlier) + 1} session{'s' if earlier else ''}"))
-    if run and run.settings.get("price_per_hour", {}).get("value") is not None:
-        shown.append(("cost", f"{seconds / 3600 * run.settings['price_per_hour']['value']:.2f} USD"))
+    if run is None:  # it reads its rows still
+        return [*shown, ("time", duration(session.seconds))]
+    run.add_session(session)
+    shown.append(("time", f"{duration(run.totals['seconds'])} in {plural(run.totals['sessions'], 'session')}"))
+    if run.totals["cost_usd"] is not None:
+        shown.append(("cost", f"{run.totals['cost_usd']:.2f} USD"))
     return shown
 
 
