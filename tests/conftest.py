@@ -99,3 +99,10 @@ def run_cli(*words: str, cwd: Path, module: bool = False, **environment: str) ->
         timeout=1200,
         check=False,
     )
+
+
+def imported(errors: str) -> set[str]:
+    """The modules a process imported, from what it wrote on stderr under `PYTHONPROFILEIMPORTTIME=1`."""
+    found = {line.rsplit("|", 1)[-1].strip() for line in errors.splitlines() if line.startswith("import time:")}
+    assert "os" in found or "site" in found
+    return found

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -39,7 +38,7 @@ def each_of_two(script: str, cwd: Path) -> list[tuple[int, str, str]]:
         )
         for rank in range(2)
     ]  # fmt: skip
-    said = [process.communicate(timeout=120) for process in started]
+    said = [process.communicate(timeout=120) for process in started]  # a process group's own patience is half an hour
     return [(process.returncode, *words) for process, words in zip(started, said, strict=True)]
 
 
@@ -114,9 +113,7 @@ guarded(work)
 
 
 def test_a_process_that_fails_alone_is_named_and_ends_the_others(tmp_path: Path) -> None:
-    started = time.monotonic()
     (main, _, from_main), (other, _, from_other) = each_of_two(FAILING, tmp_path)
-    assert time.monotonic() - started < 60  # a process group's own patience is half an hour
     assert (main, other) == (1, 1)
     assert from_other == "error: process 1: this machine: has no such file. Copy it there.\n"
     assert from_main.startswith("error: another process of this run is gone")

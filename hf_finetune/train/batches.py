@@ -1,7 +1,7 @@
 """The order of rows: the same for any number of processes, so that two of them train what one would."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil
 from typing import Any
 
@@ -58,9 +58,8 @@ def ignore_signals(worker: int) -> None:
 
 
 class EpochLoader(DataLoader[Any]):
-    """A data loader that tells its batches the epoch."""
+    """A data loader that tells its batches the epoch: transformers asks the loader, or looks two levels below it."""
 
-    def set_epoch(self, epoch: int) -> None:
-        """Passes the epoch on to the batches."""
-        assert isinstance(self.batch_sampler, ShardedBatches)
-        self.batch_sampler.set_epoch(epoch)
+    def __init__(self, rows: Sequence[Any], batches: ShardedBatches, **options: Any) -> None:
+        super().__init__(rows, batch_sampler=batches, **options)  # type: ignore[arg-type]  # it takes any sequence
+        self.set_epoch = batches.set_epoch

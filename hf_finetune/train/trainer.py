@@ -158,8 +158,8 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
 
     def _loader(self, rows: Sequence[Mapping[str, Sequence[int]]], batches: ShardedBatches) -> EpochLoader:
         return EpochLoader(
-            [*rows, SILENT_ROW],  # type: ignore[arg-type]  # torch takes any sequence
-            batch_sampler=batches,
+            [*rows, SILENT_ROW],
+            batches,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             worker_init_fn=ignore_signals,
