@@ -23,7 +23,8 @@ NOTICE_SECONDS = 120
 """How long before its time limit a job is told to save."""
 
 OWN_DIRECTIVES = ("nodes", "ntasks", "ntasks-per-node", "gpus", "gpus-per-node", "signal", "requeue", "open-mode")
-_SHORT = {"-N": "nodes", "-n": "ntasks", "-G": "gpus"}
+_SHORT = {"-N": "nodes", "-n": "ntasks", "-G": "gpus", "-t": "time", "-p": "partition", "-A": "account", "-q": "qos"}
+_TIME_LIMIT = re.compile(r"(\d+-)?\d+(:\d+){0,2}")  # minutes, or hours or days before them: see `man sbatch`
 
 
 @dataclass(frozen=True)
@@ -64,21 +65,29 @@ def choose_config(name: str | None, nodes: int, gpus: int) -> str:
     return name or ("one_gpu" if nodes * gpus == 1 else "ddp")
 
 
-def directive(text: str) -> str:
-    """An option of sbatch as it stands in a script: `qos=high` or `--qos=high` give `--qos=high`.
+def directives(options: Sequence[str]) -> tuple[str, ...]:
+    """Options of sbatch as they stand in a script: `qos=high` or `--qos=high` give `--qos=high`.
 
     Raises:
-        RecipeError: when it is no option, or one that is computed here.
+        RecipeError: for one that is no option, is computed here, is given twice, or is a time limit that is none.
     """
-    words = text.strip()
-    option = words if words.startswith("-") else f"--{words}"
-    name = re.match(r"--[a-z][a-z0-9-]*|-[a-zA-Z]", option)
-    if name is None or not words.isprintable():
-        raise RecipeError(f"--sbatch: {text!r} is no option of sbatch. Write for example --sbatch qos=high.")
-    long_name = _SHORT.get(name[0], name[0].removeprefix("--"))
-    if long_name in OWN_DIRECTIVES:
-        raise RecipeError(f"--sbatch: {long_name} is set by this command. Leave it out; --nodes and --gpus decide.")
-    return option
+    written: dict[str, str] = {}
+    for text in options:
+        words = text.strip()
+        option = words if words.startswith("-") else f"--{words}"
+        parts = re.fullmatch(r"(--[a-z][a-z0-9-]*)(?:=(.*))?|(-[a-zA-Z]) ?(.*)", option)
+        if parts is None or not words.isprintable():
+            raise RecipeError(f"--sbatch: {text!r} is no option of sbatch. Write for example --sbatch qos=high.")
+        name, value = parts[1] or _SHORT.get(parts[3], parts[3]), parts[2] or parts[4] or ""
+        name = name.removeprefix("--")
+        if name in OWN_DIRECTIVES:
+            raise RecipeError(f"--sbatch: {name} is set by this command. Leave it out; --nodes and --gpus decide.")
+        if name in written:
+            raise RecipeError(f"--sbatch: {name} is given twice: {written[name]} and {option}. Leave one out.")
+        if name == "time" and not _TIME_LIMIT.fullmatch(value):
+            raise RecipeError(f"--time: {value!r} is no time limit. Write hours:minutes:seconds, such as 8:00:00.")
+        written[name] = option
+    return tuple(written.values())
 
 
 def accelerate_config(launch: Launch) -> dict[str, Any]:

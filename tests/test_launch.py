@@ -30,7 +30,7 @@ from hf_finetune.launch import (
     accelerate_config,
     choose_config,
     config_text,
-    directive,
+    directives,
     plain_command,
     slurm_script,
 )
@@ -318,19 +318,36 @@ def test_one_gpu_for_several_is_refused(nodes: int, gpus: int) -> None:
     [("qos=high", "--qos=high"), ("--mem=64G", "--mem=64G"), (" -C a100 ", "-C a100"), ("no-requeue", "--no-requeue")],
 )
 def test_an_option_of_sbatch_is_written_with_its_dashes(given: str, written: str) -> None:
-    assert directive(given) == written
+    assert directives([given]) == (written,)
 
 
-@pytest.mark.parametrize("given", ["", "--", "=x", "qos=high\nrm -rf /", "#SBATCH --qos=high"])
+@pytest.mark.parametrize("given", ["", "--", "=x", "qos high", "qos=high\nrm -rf /", "#SBATCH --qos=high"])
 def test_what_is_no_option_of_sbatch_is_refused(given: str) -> None:
     with pytest.raises(RecipeError, match="is no option of sbatch"):
-        directive(given)
+        directives([given])
 
 
 @pytest.mark.parametrize("given", [*(f"{name}=3" for name in OWN_DIRECTIVES), "-N 3", "-N3"])
 def test_an_option_of_sbatch_that_is_computed_is_refused(given: str) -> None:
     with pytest.raises(RecipeError, match="is set by this command"):
-        directive(given)
+        directives([given])
+
+
+@pytest.mark.parametrize("given", [("time=1", "-t 2"), ("-t2", "--time=1"), ("qos=a", "mem=1", "-q b")])
+def test_an_option_of_sbatch_that_is_given_twice_is_refused(given: tuple[str, ...]) -> None:
+    with pytest.raises(RecipeError, match=r"(time|qos) is given twice: .* and "):
+        directives(given)
+
+
+@pytest.mark.parametrize("limit", ["30", "8:00", "8:00:00", "2-12", "2-12:30:00"])
+def test_slurms_forms_of_a_time_limit_are_taken(limit: str) -> None:
+    assert directives([f"time={limit}"]) == (f"--time={limit}",)
+
+
+@pytest.mark.parametrize("limit", ["", "8h", "8:00:00:00", "tomorrow", "-1"])
+def test_what_is_no_time_limit_is_refused(limit: str) -> None:
+    with pytest.raises(RecipeError, match=r"is no time limit. Write hours:minutes:seconds"):
+        directives([f"time={limit}"])
 
 
 def test_every_directive_of_a_bare_script_is_refused_as_an_option() -> None:

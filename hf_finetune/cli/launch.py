@@ -13,7 +13,16 @@ import click
 from hf_finetune.cli.run import settle_run
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import write_text
-from hf_finetune.launch import CONFIGS, MARK, Launch, choose_config, config_text, directive, plain_command, slurm_script
+from hf_finetune.launch import (
+    CONFIGS,
+    MARK,
+    Launch,
+    choose_config,
+    config_text,
+    directives,
+    plain_command,
+    slurm_script,
+)
 from hf_finetune.recipe import load_recipe
 
 COUNT = click.IntRange(min=1)
@@ -49,10 +58,10 @@ def launch(recipe: str, settings: Sequence[str], nodes: int, gpus: int, accelera
     chosen = choose_config(accelerate_config, nodes, gpus)
     check_installed(chosen, submit)
     slurm = {"partition": partition, "time": time_limit, "account": account}
-    directives = [*(f"{name}={one_word(name, value)}" for name, value in slurm.items() if value is not None), *sbatch]
+    named = [f"{name}={one_word(name, value)}" for name, value in slurm.items() if value is not None]
     options = [("--demo",) if demo else (), ("--data", data) if data else (), ("--config", config) if config else ()]
     words = (recipe, *(word for option in options for word in option), *settings)
-    plan = Launch(loaded.name, words, chosen, nodes, gpus, tuple(directive(text) for text in directives))
+    plan = Launch(loaded.name, words, chosen, nodes, gpus, directives([*named, *sbatch]))
     config_file, script = write(plan, Path(output or f"launch/{loaded.name}"))
     click.echo(f"{'with Slurm':15} {shlex.join(['sbatch', str(script)])}")
     place = "without Slurm" if nodes == 1 else "on each machine"
