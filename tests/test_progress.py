@@ -115,6 +115,7 @@ def test_status_of_a_run_that_was_stopped_or_has_finished(tmp_path: Path) -> Non
     assert stopped["run"].endswith(": was stopped by SIGTERM; the same command goes on")
     finished = leave(tmp_path, Session(now(), ended="finished"), a_run(finished="2026-11-22T10:00:00+00:00"))
     assert finished["run"].endswith(": finished at 2026-11-22T10:00:00+00:00")
+    assert (set(finished) - set(stopped), Path(finished["report"])) == ({"report"}, tmp_path / "report.md")
 
 
 def test_status_of_a_run_on_another_machine_says_when_it_was_heard_of(tmp_path: Path) -> None:

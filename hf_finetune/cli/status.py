@@ -39,6 +39,8 @@ def lines(folder: Path) -> list[tuple[str, str]]:
     shown = [("run", f"{folder}: {state(run, session)}"), ("stage", in_one_line(session))]
     if run is None:  # it reads its rows still
         return [*shown, ("time", duration(session.seconds))]
+    if run.finished:
+        shown.append(("report", str(folder / "report.md")))
     run.add_session(session)
     shown.append(("time", f"{duration(run.totals['seconds'])} in {plural(run.totals['sessions'], 'session')}"))
     if run.totals["cost_usd"] is not None:
