@@ -25,8 +25,10 @@ NOT_HERE = "import sys; sys.modules['hf_finetune'] = None\n"  # an import of the
 
 
 def launch(*words: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    """The finished process of `accelerate launch -m hf_finetune WORDS`."""
+    """The finished process of `accelerate launch --config_file one_gpu.yaml -m hf_finetune WORDS`."""
+    config = Path(__file__).parent.parent / "hf_finetune" / "templates" / "accelerate" / "one_gpu.yaml"
     launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet"]
+    launcher += ["--config_file", str(config)]
     return subprocess.run(
         [*launcher, "-m", "hf_finetune", *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=1800
     )

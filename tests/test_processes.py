@@ -16,7 +16,8 @@ from hf_finetune.files import read_json, read_jsonl
 from hf_finetune.processes import check_environment, own_share, together
 
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--num_machines", "1")
-TWO = ("--multi_gpu", "--num_processes", "2", "--mixed_precision", "no", "--dynamo_backend", "no")
+CONFIGS = Path(__file__).parent.parent / "hf_finetune" / "templates" / "accelerate"
+TWO = ("--config_file", str(CONFIGS / "ddp.yaml"), "--num_processes", "2")
 
 
 def launch(*words: str, cwd: Path, options: tuple[str, ...] = TWO) -> "subprocess.CompletedProcess[str]":
