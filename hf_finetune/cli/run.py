@@ -49,6 +49,7 @@ def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, conf
     if is_demo:
         say("demo      the base is a demonstration model of a few million parameters, of no other use")
     use_all_cores()
+    round_alike()
     quieten_libraries()
     from hf_finetune.begin import Request
     from hf_finetune.pipeline import run_recipe
@@ -103,3 +104,9 @@ def use_all_cores() -> None:
         os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // here))
     # Threads that spin while they wait make a run many times slower on a machine that does something else as well.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def round_alike() -> None:
+    """Has MKL sum in one order with all its threads: it promises the same bits in every run only then."""
+    os.environ.setdefault("MKL_CBWR", "AUTO")
+    os.environ.setdefault("MKL_DYNAMIC", "FALSE")
