@@ -37,7 +37,7 @@ MOMENTS: dict[str, tuple[str, int]] = {
     "saving, before the seal": ("train.trainer:seal", 2),
     "saving, after the seal": ("train.trainer:keep_newest", 2),
     "between two epochs": ("train.callbacks:SaveWhenAsked.on_epoch_begin", 3),
-    "drawing the first rows of an epoch": ("train.batches:EpochLoader.set_epoch", 2),
+    "drawing the first rows of an epoch": ("train.batches:ShardedBatches.set_epoch", 2),
     "after the last step": ("pipeline:_keep_best", 1),
     "writing the adapter": ("model:write_json", 1),
     "asking the base model": ("generate:_completion_scores", 1),
