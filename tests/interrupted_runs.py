@@ -282,6 +282,7 @@ def import_everything() -> None:
 
 def main() -> None:
     """Prints a line a case, and at the end how many came out otherwise than the run that was never stopped."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts this with & has it ignored
     parser = argparse.ArgumentParser()
     parser.add_argument("kinds", nargs="*", default=KINDS)
     parser.add_argument("--processes", type=int, nargs="*", default=[1, 2])
