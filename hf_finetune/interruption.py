@@ -36,6 +36,7 @@ class Interruption:
         for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
+        sys.unraisablehook = _report_unraisable
         if was_launched() and sys.platform == "linux":
             # `accelerate launch` passes no signal on to a single process: when it dies, the kernel tells this one.
             ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
@@ -71,6 +72,12 @@ class Interruption:
             return
         if again or not self._deferred:
             raise Interrupted(number)
+
+
+def _report_unraisable(dropped: "sys.UnraisableHookArgs") -> None:
+    """What Python says of an error in a destructor, but for ours, which `stop_if_requested` raises again."""
+    if not isinstance(dropped.exc_value, Interrupted):
+        sys.__unraisablehook__(dropped)
 
 
 interruption = Interruption()

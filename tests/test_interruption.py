@@ -198,3 +198,27 @@ assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 assert signal.getsignal(signal.SIGTERM) == interruption._handle
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_signal_that_comes_in_a_destructor_is_answered_later_without_a_traceback() -> None:
+    script = """
+import os, signal
+from hf_finetune.interruption import Interrupted, interruption
+interruption.listen()
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        sum(range(10))
+class Broken:
+    def __del__(self):
+        raise ValueError("seen")
+Dying(), Broken()
+try:
+    interruption.stop_if_requested()
+except Interrupted as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert done.stdout == "SIGTERM\n"
+    assert "seen" in done.stderr
+    assert "Interrupted" not in done.stderr
