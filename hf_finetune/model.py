@@ -1,5 +1,6 @@
 """Base model, tokenizer, quantisation and adapter: the one place where they are loaded."""
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -239,8 +240,39 @@ def compute_dtype(settings: Settings) -> Any:
     if settings.dtype != "auto":
         return getattr(torch, settings.dtype)
     if not torch.cuda.is_available():
-        return torch.float32  # many CPUs only emulate bfloat16
+        return torch.float32  # bfloat16 is slower on many CPUs, on some that have instructions for it too
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def dequantize_if_asked(model: "PreTrainedModel", settings: Settings) -> None:
+    """Replaces 4-bit layers by plain ones of the same numbers; `auto`: if that takes a quarter of the free memory.
+
+    The numbers are those that the 4-bit layers would be turned into in each forward and each backward pass.
+    """
+    import bitsandbytes as bnb
+    import torch
+
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, bnb.nn.Linear4bit)}
+    needed = sum(layer.weight.quant_state.shape.numel() * layer.compute_dtype.itemsize for layer in layers.values())
+    fits = not sharding() and needed <= free_memory() / 4
+    if not (fits if settings.dequantize_once == "auto" else settings.dequantize_once):
+        return
+    for name, layer in layers.items():
+        weight = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+        plain = torch.nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+        plain.weight, plain.bias = torch.nn.Parameter(weight.to(layer.compute_dtype), False), layer.bias
+        model.set_submodule(name, plain)
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take on its device: its GPU's, or its share of the machine's."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return int(torch.cuda.mem_get_info()[0] + unused)
+    return psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def guard_cpu_4bit_layers() -> None:

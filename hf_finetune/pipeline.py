@@ -16,6 +16,7 @@ from hf_finetune.interruption import Interrupted
 from hf_finetune.model import (
     adapter_config,
     check_adapter,
+    dequantize_if_asked,
     load_adapter,
     load_base_model,
     num_parameters,
@@ -133,8 +134,14 @@ def _evaluate(begun: Begun, request: Request, progress: Progress) -> None:
     """Leaves the report. What is evaluated is what was written: the adapter's files, loaded on a fresh base."""
     if not begun.evaluates:
         return
+    from hf_finetune.lora import fuse
+
     folder, settings, rows = request.folder, request.settled.values, begun.prepared.rows
-    model = load_adapter(load_base_model(begun.base, settings), folder / "adapter")
+    base = load_base_model(begun.base, settings)
+    dequantize_if_asked(base, settings)
+    model = load_adapter(base, folder / "adapter")
+    if settings.fused_lora:
+        fuse(model)
     evaluate(model, begun.chat, request.recipe, rows["train"], rows["test"], settings, folder, progress)
     share("evaluated")  # the others stay until the main process has all their answers
 

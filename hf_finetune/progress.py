@@ -96,6 +96,11 @@ class Progress:
             self._said = now
             self._say(in_one_line(here))
 
+    def tell(self, line: str) -> None:
+        """Says, once for all processes, what a user should know of the run."""
+        if is_main():
+            self._say(line)
+
     def write(self) -> None:
         """Leaves progress.json, with the time and the memory of now."""
         self._written = time.monotonic()

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -103,8 +103,19 @@ class Settings(BaseModel):
     """Optimiser, as transformers names it."""
     neftune_noise_alpha: float | None = None
     """Noise on the embeddings while training (NEFTune, arXiv:2310.05914)."""
-    gradient_checkpointing: bool = True
-    """Compute activations again in the backward pass: less memory, about a third more time."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Compute activations again in the backward pass: less memory, a third more time; auto: when they do not fit."""
+    dequantize_once: bool | Literal["auto"] = "auto"
+    """Hold 4-bit layers as the numbers they stand for while training, not dequantise them twice a step; auto: when
+    that takes no more than a quarter of the free memory."""
+    fused_lora: bool = True  # ours
+    """Compute a layer and its adapter in one step."""
+    padding_free: bool = True  # ours: nothing is computed for padding
+    """Lay the rows of a batch end to end, each seeing itself alone, instead of filling them up to one length."""
+    shared_prefix: bool = True  # ours
+    """With padding_free: compute what the rows of a batch begin with once; lora_dropout then drops the same of it."""
+    supervised_only: bool = True  # ours
+    """Project onto the vocabulary only where a token carries loss."""
     max_length: Positive = 1024  # TRL's SFTConfig
     """Rows with more tokens leave the training; they are counted and shown, never cut silently."""
     dataloader_num_workers: int = Field(default=0, ge=0)  # transformers' TrainingArguments
@@ -151,7 +162,8 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_bool_as_number(cls, value: object, info: Any) -> object:
-        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+        kind = cls.model_fields[info.field_name].annotation
+        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
             raise ValueError("it should be a value, not a truth value")
         return value
 

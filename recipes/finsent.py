@@ -37,7 +37,7 @@ class FinancialSentiment(Recipe[Sentence]):
     )
     license = "cc-by-nc-sa-3.0"
     primary_metric = "macro_f1"  # accuracy would reward calling everything neutral
-    hyperparameters = {"max_length": 256, "gradient_checkpointing": False}  # short sentences need little memory
+    hyperparameters = {"max_length": 256}  # sentences are short
 
     def prompt(self, row: Sentence) -> str:
         return f"Is this news negative, neutral or positive for the company's share price?\n\n{row.sentence}"

@@ -1,6 +1,7 @@
 """A real, tiny QLoRA through TRL: what carries loss, what is kept, what stops it."""
 
 import errno
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import TrainerControl, TrainerState
+from torch.nn.modules.module import register_module_forward_hook
+from transformers import FalconConfig, FalconForCausalLM, TrainerControl, TrainerState
 
 from conftest import sample_rows
 from hf_finetune.chat import ChatFormat
@@ -24,7 +26,7 @@ from hf_finetune.settings import Settings
 from hf_finetune.train import train
 from hf_finetune.train.callbacks import LogFile
 from hf_finetune.train.curve import draw_loss_curve
-from hf_finetune.train.trainer import check_room, fault_in, removed_if_refused
+from hf_finetune.train.trainer import check_room, fault_in, removed_if_refused, saved_bytes
 
 
 @dataclass
@@ -44,8 +46,15 @@ class Done:
         return tensors
 
 
-def trained(base: Path, folder: Path, count: int = 8, checkpoint: Path | None = None, **values: Any) -> Done:
-    defaults = {"per_device_train_batch_size": 8, "logging_steps": 1, "lora_r": 4, "gradient_checkpointing": False}
+def trained(
+    base: Path,
+    folder: Path,
+    count: int = 8,
+    checkpoint: Path | None = None,
+    said: list[str] | None = None,
+    **values: Any,
+) -> Done:
+    defaults: dict[str, Any] = {"per_device_train_batch_size": 8, "logging_steps": 1, "lora_r": 4}
     settings = Settings(**({"model_name_or_path": str(base)} | defaults | values))
     found = find_base_model(settings)
     tokenizer = load_tokenizer(found)
@@ -54,7 +63,7 @@ def trained(base: Path, folder: Path, count: int = 8, checkpoint: Path | None = 
     encoded = Encoded(rows, rows[:6], list(range(1, len(rows) + 1)), {})
     model = load_base_model(found, settings)
     folder.mkdir(exist_ok=True)
-    progress = Progress(Session(now()), folder, print)
+    progress = Progress(Session(now()), folder, print if said is None else said.append)
     train(model, tokenizer, encoded, adapter_config(model, settings), settings, folder, progress, checkpoint)
     last = steps_of(folder / "checkpoints")[-1]
     return Done(last, best_of(last))
@@ -74,6 +83,93 @@ def test_the_first_loss_is_the_plain_loss_over_completion_tokens(tiny_base: Path
         losses += [-float(logits[len(question) - 1 + i, token]) for i, token in enumerate(answer)]
     first = next(line for line in read_jsonl(tmp_path / "training_log.jsonl") if "loss" in line)
     assert first["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)  # float32, other order of sums
+
+
+PLAIN: dict[str, Any] = {
+    "padding_free": False, "supervised_only": False, "fused_lora": False, "dequantize_once": False,
+}  # fmt: skip
+SHORT: dict[str, Any] = {"max_steps": 6, "lora_dropout": 0.0, "learning_rate": 1e-2}
+ONE_GAIN: dict[str, dict[str, Any]] = {
+    "none": {},
+    "padding_free": {"padding_free": True, "shared_prefix": False},
+    "shared_prefix": {"padding_free": True},
+    "supervised_only": {"supervised_only": True},
+    "fused_lora": {"fused_lora": True},
+    "dequantize_once": {"dequantize_once": True},
+    "all": {"padding_free": True, "supervised_only": True, "fused_lora": True, "dequantize_once": True},
+    "all, in batches added up": {
+        "padding_free": True, "supervised_only": True, "fused_lora": True, "dequantize_once": True,
+        "per_device_train_batch_size": 2, "gradient_accumulation_steps": 4,
+    },
+    "all, computed again": {"gradient_checkpointing": True} | dict.fromkeys(PLAIN, True),
+    "all, with DoRA": {"use_dora": True} | dict.fromkeys(PLAIN, True),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def plain_runs(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, tuple[list[float], Done]]:
+    """Losses and adapter of TRL's own computation, without and with DoRA."""
+    runs = {}
+    for use_dora in (False, True):
+        folder = tmp_path_factory.mktemp("plain")
+        done = trained(tiny_base, folder, use_dora=use_dora, **PLAIN, **SHORT)
+        runs[use_dora] = losses_of(folder), done
+    return runs
+
+
+def losses_of(folder: Path) -> list[float]:
+    return [line["loss"] for line in read_jsonl(folder / "training_log.jsonl") if "loss" in line]
+
+
+@pytest.mark.parametrize("gain", ONE_GAIN)
+def test_each_gain_trains_what_the_plain_computation_trains(
+    tiny_base: Path, tmp_path: Path, plain_runs: dict[bool, tuple[list[float], Done]], gain: str
+) -> None:
+    losses, plain = plain_runs["DoRA" in gain]
+    said: list[str] = []
+    done = trained(tiny_base, tmp_path, said=said, **PLAIN | SHORT | ONE_GAIN[gain])
+    assert not any("is off" in line for line in said)
+    # float32 sums in another order, which AdamW's division by the second moment makes larger in the first steps
+    assert losses_of(tmp_path) == pytest.approx(losses, rel=1e-5)
+    for name, tensor in plain.adapter.items():
+        torch.testing.assert_close(done.adapter[name], tensor, rtol=0, atol=1e-3 * float(tensor.abs().max()))
+
+
+def test_a_base_that_cannot_take_packed_batches_is_trained_on_padded_ones_and_that_is_told(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    config = FalconConfig(vocab_size=512, hidden_size=64, num_hidden_layers=2, num_attention_heads=4)
+    FalconForCausalLM(config).save_pretrained(base)
+    said: list[str] = []
+    trained(base, tmp_path / "run", said=said, **SHORT)
+    told = [line for line in said if "padding_free" in line]
+    assert told == ["padding_free is off: FalconForCausalLM takes no other attention. The rows of a batch are padded."]
+    assert losses_of(tmp_path / "run")[-1] < losses_of(tmp_path / "run")[0]
+
+
+def test_activations_are_computed_again_only_where_they_do_not_fit(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def layers_run(free: int) -> int:
+        monkeypatch.setattr("hf_finetune.train.trainer.free_memory", lambda: free)
+        ran: list[str] = []
+        hook = register_module_forward_hook(lambda module, *_: ran.append(type(module).__name__))
+        trained(tiny_base, tmp_path / str(free), **SHORT | {"max_steps": 1})
+        hook.remove()
+        return ran.count("LlamaAttention")
+
+    assert layers_run(free=10**5) == layers_run(free=10**10) + 2  # both layers once more, in the backward pass
+
+
+def test_the_memory_that_a_forward_pass_keeps_is_counted() -> None:
+    layer = torch.nn.Linear(10, 10, bias=False)
+    x = torch.ones(7, 10)
+    assert saved_bytes(layer, lambda: layer(x).sum()) == x.nbytes
+    assert saved_bytes(layer, lambda: layer(layer(x)).exp().sum()) == 3 * x.nbytes
+    with torch.no_grad():
+        assert saved_bytes(layer, lambda: layer(x).sum()) == 0
 
 
 def test_a_run_learns_easy_rows_and_keeps_its_best_step(tiny_base: Path, tmp_path: Path) -> None:

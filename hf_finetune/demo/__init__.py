@@ -16,7 +16,6 @@ SETTINGS: Mapping[str, Any] = {
     "learning_rate": 2e-3,  # a model of 4 million parameters wants ten times a large one's
     "num_train_epochs": 6,
     "lora_dropout": 0.0,
-    "gradient_checkpointing": False,
 }
 """What the demonstration model needs otherwise than a real one."""
 

@@ -1,12 +1,14 @@
 """The order of rows: the same for any number of processes, so that two of them train what one would."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
+
+from hf_finetune.packing import Batch, pack, shared_start
 
 SILENT_ROW = {"input_ids": [0], "labels": [-100]}
 """A row without loss: what a process gets that would have none of the last batch."""
@@ -63,3 +65,11 @@ class EpochLoader(DataLoader[Any]):
     def __init__(self, rows: Sequence[Any], batches: ShardedBatches, **options: Any) -> None:
         super().__init__(rows, batch_sampler=batches, **options)  # type: ignore[arg-type]  # it takes any sequence
         self.set_epoch = batches.set_epoch
+
+
+def packed_batch(rows: Sequence[Mapping[str, Sequence[int]]], shared_prefix: bool) -> Batch:
+    """Rows end to end, what they all begin with once, or each in whole."""
+    ids = [list(row["input_ids"]) for row in rows]
+    shared = shared_start(ids) if shared_prefix else 0
+    batch = pack([[own[:shared], own[shared:]] for own in ids], [row["labels"] for row in rows])
+    return batch | {"labels": batch["shift_labels"]}  # the trainer counts labels where there is such a name

@@ -4,8 +4,9 @@ import json
 import math
 import os
 import shutil
+import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,20 @@ from trl import SFTConfig, SFTTrainer
 from hf_finetune.checkpoints import discard, keep_newest, seal, step_of, steps_of
 from hf_finetune.errors import RecipeError, first_line, plural
 from hf_finetune.interruption import interruption
-from hf_finetune.model import compute_dtype, explaining_full_memory
+from hf_finetune.lora import fuse
+from hf_finetune.model import compute_dtype, dequantize_if_asked, explaining_full_memory, free_memory
+from hf_finetune.packing import NO_LOSS, Batch, PackedModel, supervised
 from hf_finetune.prepare import Encoded
-from hf_finetune.processes import highest, is_main, is_others_failure, num_processes, rank
+from hf_finetune.processes import highest, is_main, is_others_failure, num_processes, rank, sharding
 from hf_finetune.progress import Progress
 from hf_finetune.settings import Settings
-from hf_finetune.train.batches import SILENT_ROW, EpochLoader, ShardedBatches, ignore_signals
+from hf_finetune.train.batches import (
+    SILENT_ROW,
+    EpochLoader,
+    ShardedBatches,
+    ignore_signals,
+    packed_batch,
+)
 from hf_finetune.train.callbacks import EarlyStopping, LogFile, ProgressReport, SaveWhenAsked
 
 if TYPE_CHECKING:
@@ -50,6 +59,7 @@ def train(
         RecipeError: when the loss is no longer a number, the GPU's memory is full, or a checkpoint cannot be written.
         Interrupted: when a signal asked to stop; what was trained so far has been saved.
     """
+    dequantize_if_asked(model, settings)
     trainer = RecipeTrainer(model, tokenizer, rows, adapter, settings, folder, progress, checkpoint)
     if is_main():
         check_room(folder, trainer.checkpoint_bytes(), settings.save_total_limit)
@@ -105,6 +115,14 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             if parameter.requires_grad:
                 # TRL casts a QLoRA adapter to bfloat16: small steps are lost, and a resume, in float32, is another run.
                 parameter.data = parameter.data.float()
+        self.lean = PackedModel(self.model)
+        if settings.fused_lora and not sharding():
+            fuse(self.model)
+        self.is_packed = settings.padding_free and self._takes_packed_batches(progress)
+        self.lean.switch(self.is_packed)
+        if settings.gradient_checkpointing == "auto" and not sharding() and not self._activations_fit():
+            self.args.activation_checkpointing = True
+            self.model.enable_input_require_grads()  # else there is nothing that a checkpointed layer could go back to
         self.first_lost_step = torch.tensor(math.inf, device=self.args.device)
         self.train_batches = self._batches(rows.train, settings.per_device_train_batch_size, settings.seed)
         self.stop.steps_in_epoch = math.ceil(len(self.train_batches) / settings.gradient_accumulation_steps)
@@ -127,13 +145,32 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
         for batch in dataloader:
             self.callback_handler.on_prediction_step(self.args, self.state, self.control)
             inputs = self._prepare_inputs(batch)
-            tokens = int((inputs["labels"][:, 1:] != -100).sum())
+            labels = inputs["shift_labels"] if "shift_labels" in inputs else inputs["labels"][:, 1:]
+            tokens = int((labels != NO_LOSS).sum())
             with torch.no_grad(), self.compute_loss_context_manager():
                 loss = self.compute_loss(self.model, inputs)
             total += torch.tensor([float(loss) * tokens, tokens], dtype=torch.float64)
         loss_sum, tokens = self.accelerator.reduce(total.to(self.args.device), "sum").tolist()
         metrics = {f"{metric_key_prefix}_loss": loss_sum / tokens}
         return EvalLoopOutput(None, None, metrics, num_samples=len(self.rows.validation))
+
+    def collate(self, rows: Sequence[Mapping[str, Sequence[int]]]) -> Batch:
+        """A batch of the rows, as the settings want it."""
+        if self.is_packed:
+            return packed_batch(rows, self.settings.shared_prefix)
+        padded: Batch = self.data_collator(rows)
+        return supervised(padded) if self.settings.supervised_only else padded
+
+    def compute_loss(
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The cross-entropy of the labels, a mean over those of all batches of a step; TRL's where nothing is saved."""
+        if "predictors" not in inputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        total = self.lean.losses(model, inputs, self.settings.supervised_only).sum()
+        if num_items_in_batch is None:
+            return total / max(1, len(inputs["shift_labels"]))
+        return total / num_items_in_batch * num_processes()  # whose gradients DDP then averages
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The loss of a batch, after its backward pass; the first step with a loss that is no number is noted."""
@@ -160,11 +197,38 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
         return EpochLoader(
             [*rows, SILENT_ROW],
             batches,
-            collate_fn=self.data_collator,
+            collate_fn=self.collate,
             num_workers=self.args.dataloader_num_workers,
             worker_init_fn=ignore_signals,
             pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
         )
+
+    def _takes_packed_batches(self, progress: Progress) -> bool:
+        """Whether the model gives the first rows' labels the same likelihoods in a packed batch as in a padded one."""
+        rows = self.rows.train[: self.settings.per_device_train_batch_size]
+        padded = self._prepare_inputs(supervised(self.data_collator(rows)))
+        packed = self._prepare_inputs(packed_batch(rows, self.settings.shared_prefix))
+        with self.accelerator.autocast():
+            fault = "DeepSpeed" if sharding() == "DeepSpeed" else self.lean.fault(padded, packed)
+        if highest(float(fault is not None)):
+            progress.tell(f"padding_free is off: {fault or 'as for another process'}. The rows of a batch are padded.")
+            return False
+        return True
+
+    def _activations_fit(self) -> bool:
+        """Whether the activations of the longest rows stay in memory from the forward to the backward pass."""
+        size = self.settings.per_device_train_batch_size
+        longest = sorted(self.rows.train, key=lambda row: len(row["input_ids"]))[-size:]
+        batch = self._prepare_inputs(self.collate(longest))
+        trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        self.model.train()
+        try:
+            with torch.random.fork_rng(), self.compute_loss_context_manager(), self.accelerator.autocast():
+                activations = saved_bytes(self.model, lambda: self.compute_loss(self.model, dict(batch)))
+        except torch.OutOfMemoryError:
+            activations = sys.maxsize
+        optimizer = 3 * 4 * trainable  # the gradients, and AdamW's two moments
+        return not highest(float(1.5 * activations + optimizer > free_memory()))
 
     def _stop_if_lost(self, logs: Mapping[str, float]) -> None:
         first = -highest(-float(self.first_lost_step))
@@ -228,6 +292,23 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             window = json.loads(_window_file(checkpoint).read_text(encoding="utf-8"))
             self._tr_loss += window["loss"]
             self._globalstep_last_logged = window["last_logged_step"]
+
+
+def saved_bytes(model: torch.nn.Module, forward: Callable[[], torch.Tensor]) -> int:
+    """The bytes that a forward pass keeps for its backward pass, besides the model's own parameters."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        result = forward()
+    del result
+    return sum(kept.values())
 
 
 def fault_in(logs: Mapping[str, float], lowest_loss: float, vocabulary: int, is_float16: bool) -> str | None:
@@ -302,7 +383,10 @@ def _arguments(settings: Settings, folder: Path) -> "SFTConfig":
             "output_dir": str(folder / "checkpoints"),
             "max_length": None,  # rows that are too long were taken out before, and counted
             "dataset_kwargs": {"skip_prepare_dataset": True},
-            "activation_checkpointing": settings.gradient_checkpointing,
+            # auto: the trainer decides once it has seen what the activations take
+            "activation_checkpointing": sharding() is not None
+            if settings.gradient_checkpointing == "auto"
+            else settings.gradient_checkpointing,
             "bf16": half == "bf16",
             "fp16": half == "fp16",
             "logging_nan_inf_filter": False,  # it replaces a loss that is no number before anyone sees it
