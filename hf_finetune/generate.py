@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import RecipeError
+from hf_finetune.packing import NO_LOSS, Batch, PackedModel, pack, shared_start, supervised
 from hf_finetune.progress import Progress, tracked
 
 if TYPE_CHECKING:
     import torch
+
+Question = tuple[list[int], list[list[int]]]
+"""The token ids of a question, and of each of its choices."""
 
 
 def choice_probabilities(
@@ -30,22 +34,31 @@ def choice_probabilities(
         RecipeError: when a likelihood is no number, as after a training that went wrong.
     """
     import torch
+    from accelerate.utils import send_to_device
 
-    questions = [chat.prompt_ids(prompt) for prompt in prompts]
-    pairs = [(row, questions[row], chat.completion_ids(c)) for row, own in enumerate(choices) for c in own]
-    order = sorted(range(len(pairs)), key=lambda index: len(pairs[index][1]) + len(pairs[index][2]), reverse=True)
-    scores = [0.0] * len(pairs)
-    for batch in tracked(_batches(order, batch_size), progress, stage, "batches"):
-        for index, score in zip(batch, _completion_scores(model, chat, [pairs[i] for i in batch]), strict=True):
-            scores[index] = score
-    if not all(map(math.isfinite, scores)):
+    if not prompts:
+        return []
+    rows = [
+        (chat.prompt_ids(p), [chat.completion_ids(c) for c in own]) for p, own in zip(prompts, choices, strict=True)
+    ]
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index][0]), reverse=True)
+    scores: list[list[float]] = [[] for _ in rows]
+    lean = PackedModel(model)
+    few = [send_to_device(batch, model.device) for batch in (_padded(rows[:2], chat.pad_id), _packed(rows[:2]))]
+    is_packed = lean.fault(*few) is None
+    with lean.switched(is_packed):
+        for numbers in tracked(_batches(order, batch_size), progress, stage, "batches"):
+            some = [rows[number] for number in numbers]
+            batch = _packed(some) if is_packed else _padded(some, chat.pad_id)
+            for number, own in zip(
+                numbers, _choice_scores(lean, send_to_device(batch, model.device), some), strict=True
+            ):
+                scores[number] = own
+    if not all(math.isfinite(score) for own in scores for score in own):
         raise RecipeError(
             f"{stage}: a likelihood is not a number. Try dtype=bfloat16 or float32, or a lower learning_rate."
         )
-    by_row: list[list[float]] = [[] for _ in prompts]
-    for (row, _, _), score in zip(pairs, scores, strict=True):
-        by_row[row].append(score)
-    return [torch.tensor(row, dtype=torch.float64).softmax(0).tolist() for row in by_row]
+    return [torch.tensor(own, dtype=torch.float64).softmax(0).tolist() for own in scores]
 
 
 def generate_texts(
@@ -82,24 +95,42 @@ def generate_texts(
     return texts
 
 
-def _completion_scores(model: Any, chat: ChatFormat, pairs: Sequence[tuple[int, list[int], list[int]]]) -> list[float]:
-    """The log-likelihood of each completion after its prompt, in nats."""
+def _packed(rows: Sequence[Question]) -> Batch:
+    """Questions with their choices end to end: what all begin with once, each question once, then its choices."""
+    shared = shared_start([question for question, _ in rows])
+    pairs = [(question, answer) for question, answers in rows for answer in answers]
+    return pack(
+        [[question[:shared], question[shared:], answer] for question, answer in pairs],
+        [[NO_LOSS] * len(question) + answer for question, answer in pairs],
+    )
+
+
+def _padded(rows: Sequence[Question], pad_id: int) -> Batch:
+    """Each question with each of its choices, filled up to one length: the plain form of `_packed`."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    pairs = [(question, answer) for question, answers in rows for answer in answers]
+    ids = [torch.tensor(question + answer) for question, answer in pairs]
+    labels = [torch.tensor([NO_LOSS] * len(question) + answer) for question, answer in pairs]
+    batch = {
+        "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_id),
+        "attention_mask": pad_sequence([torch.ones_like(own) for own in ids], batch_first=True),
+        "labels": pad_sequence(labels, batch_first=True, padding_value=NO_LOSS),
+    }
+    return supervised(batch)
+
+
+def _choice_scores(lean: PackedModel, batch: Batch, rows: Sequence[Question]) -> list[list[float]]:
+    """The log-likelihood of each choice of each question, in nats."""
     import torch
 
-    ids, mask = _left_padded([question + answer for _, question, answer in pairs], chat.pad_id, model.device)
-    longest = max(len(answer) for _, _, answer in pairs)
-    model.eval()
+    lean.base.eval()
     with torch.inference_mode():
-        # The vocabulary is projected onto only at the last positions: the ones that predict a completion's tokens.
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-            logits_to_keep=longest + 1,
-            use_cache=False,
-        ).logits.float()
-    logp = logits[:, -longest - 1 : -1].log_softmax(-1).gather(-1, ids[:, -longest:, None])[..., 0]  # (batch, longest)
-    return [float(logp[i, longest - len(answer) :].sum()) for i, (_, _, answer) in enumerate(pairs)]
+        losses = lean.losses(lean.base, batch)
+        scores = -torch.zeros(sum(len(a) for _, a in rows), device=losses.device).index_add(0, batch["rows"], losses)
+    given = iter(scores.tolist())
+    return [[next(given) for _ in answers] for _, answers in rows]
 
 
 def _left_padded(
