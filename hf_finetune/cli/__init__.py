@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from hf_finetune.cli.bench import bench
 from hf_finetune.cli.launch import launch
 from hf_finetune.cli.recipes import cat, check, list_recipes, new, pin
 from hf_finetune.cli.run import run
@@ -38,7 +39,7 @@ def commands() -> None:
     """
 
 
-for command in (run, status, launch, list_recipes, cat, check, new, pin):
+for command in (run, status, bench, launch, list_recipes, cat, check, new, pin):
     commands.add_command(command)
 
 

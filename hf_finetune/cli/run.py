@@ -13,6 +13,7 @@ from hf_finetune.processes import is_main, refuse_a_missing_process, was_launche
 from hf_finetune.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
+    from hf_finetune.data.sources import Source
     from hf_finetune.settings import Settled
 
 
@@ -36,11 +37,9 @@ def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, conf
         click.echo(settings_table(settled))
         return
     refuse_a_missing_process()
-    from hf_finetune.data.sources import LocalFile
-    from hf_finetune.demo import BASE_MODEL, LICENSE, rows_file
+    from hf_finetune.demo import BASE_MODEL, LICENSE
 
-    own_rows = data or (str(rows_file(loaded.name)) if demo else None)
-    source = LocalFile(own_rows) if own_rows else loaded.dataset
+    source = rows_source(loaded, demo, data)
     parts = [loaded.name, *(["demo"] if demo else []), *([Path(data).stem] if data else [])]
     folder = Path(settled.values.output_dir or f"runs/{'-'.join(parts)}")
     say = click.echo if is_main() else lambda line: None
@@ -48,20 +47,27 @@ def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, conf
     is_demo = settled.values.model_name_or_path == str(BASE_MODEL)
     if is_demo:
         say("demo      the base is a demonstration model of a few million parameters, of no other use")
-    use_all_cores()
-    round_alike()
-    quieten_libraries()
+    prepare_libraries()
     from hf_finetune.begin import Request
     from hf_finetune.pipeline import run_recipe
 
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    license = loaded.license if own_rows is None else LICENSE if is_demo and not data else None
+    license = loaded.license if source == loaded.dataset else LICENSE if is_demo and not data else None
     interruption.listen()
     run_recipe(Request(loaded, recipe, source, settled, folder, license, command, is_demo, overwrite), say)
     if is_main():
         say("\n" + (folder / "report.md").read_text(encoding="utf-8"))
         say(f"run       {folder}: report.md, answers.jsonl, loss_curve.png, run.json")
         say(f"adapter   {folder / 'adapter'}: load it as its README.md shows")
+
+
+def rows_source(recipe: Recipe[Any], demo: bool, data: str | None) -> "Source":
+    """Where the rows of a run come from: the user's file, the demonstration's, or what the recipe names."""
+    from hf_finetune.data.sources import LocalFile
+    from hf_finetune.demo import rows_file
+
+    own_rows = data or (str(rows_file(recipe.name)) if demo else None)
+    return LocalFile(own_rows) if own_rows else recipe.dataset
 
 
 def settle_run(recipe: Recipe[Any], words: Sequence[str], config: str | None, demo: bool) -> "Settled":
@@ -86,6 +92,13 @@ def settings_table(settled: "Settled") -> str:
     rows = [(name, str(entry["value"]), entry["origin"]) for name, entry in settled.as_json().items()]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}" for name, value, origin in rows)
+
+
+def prepare_libraries() -> None:
+    """What has to be set before torch and the others are imported."""
+    use_all_cores()
+    round_alike()
+    quieten_libraries()
 
 
 def quieten_libraries() -> None:

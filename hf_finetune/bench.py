@@ -1,0 +1,211 @@
+"""What each gain of speed is worth on this machine: training steps with and without it, as a table and a picture."""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from hf_finetune.chat import ChatFormat
+from hf_finetune.data.sources import Source
+from hf_finetune.errors import RecipeError
+from hf_finetune.files import whole_file, write_json
+from hf_finetune.model import (
+    BaseModel,
+    adapter_config,
+    dequantize_if_asked,
+    find_base_model,
+    load_base_model,
+    load_tokenizer,
+)
+from hf_finetune.prepare import Encoded, encode, prepare
+from hf_finetune.progress import FILE, Progress, Session, peak_memory_gib, tracked
+from hf_finetune.recipe import Recipe
+from hf_finetune.run import describe_computing, describe_hardware, installed_versions, now
+from hf_finetune.settings import Settings, Settled, check_machine
+
+PLAIN: Mapping[str, Any] = {
+    "supervised_only": False,
+    "padding_free": False,
+    "shared_prefix": False,
+    "fused_lora": False,
+    "dequantize_once": False,
+    "gradient_checkpointing": True,
+}
+"""TRL's own computation, with its own default of gradient_checkpointing."""
+GAINS = {name: "auto" if name in ("dequantize_once", "gradient_checkpointing") else True for name in PLAIN}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Some training steps of one way."""
+
+    way: str
+    seconds: float
+    """Of a step, the median: of the CPU where that is what trains, else by the clock."""
+    rows_per_second: float
+    tokens_per_second: float
+    """Tokens of the rows, without padding, whether or not they are computed more than once, or shared."""
+    peak_memory_gib: float
+    losses: list[float]
+
+
+def ways() -> dict[str, dict[str, Any]]:
+    """Plain, each gain alone, all but one, and all; the settings of each."""
+    alone = {f"{name} alone": dict(PLAIN) | _with_what_it_needs(name) for name in GAINS}
+    left_out = {f"all but {name}": GAINS | {name: PLAIN[name]} for name in GAINS}
+    return {"plain": dict(PLAIN)} | alone | left_out | {"all": dict(GAINS)}
+
+
+def bench(
+    recipe: Recipe[Any], source: Source, settled: Settled, folder: Path, steps: int, rounds: int,
+    say: Callable[[str], None], prepare_process: Callable[[], None],
+) -> None:  # fmt: skip
+    """Leaves bench.json, bench.md and bench.png in `folder`: the first rows of the recipe, trained in each way.
+
+    Each way runs in a process of its own, which calls `prepare_process` first, `rounds` times, in turn; its best round
+    counts.
+
+    Raises:
+        RecipeError: when the rows or the base cannot be read, or there are too few rows.
+    """
+    settings = settled.values
+    progress = Progress(Session(now()), folder, say)
+    prepared = prepare(recipe, source, settings)
+    check_machine(settled)
+    base = find_base_model(settings)
+    encoded = encode(recipe, prepared, ChatFormat.of(load_tokenizer(base)), settings.max_length, progress)
+    size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    if len(encoded.train) < 2 * size:
+        raise RecipeError(f"bench: {len(encoded.train)} training rows are too few. Give more, or a smaller batch.")
+    folder.mkdir(parents=True, exist_ok=True)
+    turns = [(way, values) for _ in range(rounds) for way, values in ways().items()]
+    best: dict[str, Measured] = {}
+    for way, values in tracked(turns, progress, "bench", "runs"):
+        changed = {"max_steps": steps + 1, "num_train_epochs": 1.0, "eval_strategy": "steps", "eval_steps": steps + 2}
+        one = settings.model_copy(update=values | changed | {"logging_steps": 1, "report_to": ["none"]})
+        # A process of its own: its memory is this way's alone, and nothing that was patched stays.
+        with ProcessPoolExecutor(1, get_context("spawn"), prepare_process) as alone:
+            measured = alone.submit(measure, way, base, encoded, one).result()
+        if way not in best or measured.seconds < best[way].seconds:
+            best[way] = measured
+    results = list(best.values())
+    write_json(
+        folder / "bench.json",
+        {
+            "recipe": recipe.name,
+            "base_model": base.name,
+            "rows_a_step": size,
+            "steps": steps,
+            "rounds": rounds,
+            "ways": [asdict(result) for result in results],
+            "hardware": describe_hardware(),
+            "computing": describe_computing(settings),
+            "versions": installed_versions(),
+            "settings": settled.as_json(),
+        },
+    )
+    (folder / FILE).unlink(missing_ok=True)  # how far it was
+    table = as_markdown(results)
+    with whole_file(folder / "bench.md") as temporary:
+        temporary.write_text(table, encoding="utf-8")
+    draw(results, folder / "bench.png")
+    say("\n" + table)
+
+
+def measure(way: str, base: BaseModel, rows: Encoded, settings: Settings) -> Measured:
+    """Trains `settings.max_steps` steps; the first is not counted, since it warms up."""
+    import torch
+
+    from hf_finetune.train.trainer import RecipeTrainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = load_base_model(base, settings)
+        adapter = adapter_config(model, settings)
+        dequantize_if_asked(model, settings)
+        few = Encoded(rows.train, rows.validation[:1], rows.train_lines, rows.facts)
+        progress = Progress(Session(now()), Path(folder), lambda line: None)
+        trainer = RecipeTrainer(model, load_tokenizer(base), few, adapter, settings, Path(folder), progress, None)
+        clock = _clock(torch.cuda.is_available())
+        trainer.add_callback(clock)
+        trainer.train()
+    size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    batches = trainer.train_batches.batches(0)[settings.gradient_accumulation_steps :][: len(clock.seconds) - 1]
+    tokens = [len(rows.train[row]["input_ids"]) for batch in batches for row in batch]
+    seconds = median(clock.seconds[1:])
+    mean_tokens = sum(tokens) / len(tokens)
+    return Measured(way, seconds, size / seconds, size * mean_tokens / seconds, peak_memory_gib(), clock.losses)
+
+
+def as_markdown(results: Sequence[Measured]) -> str:
+    """A line a way: how many times the speed of the plain one, and what it took."""
+    plain = results[0]
+    lines = [
+        "| way | speed | seconds a step | rows/s | tokens/s | peak memory (GiB) | loss apart from plain |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for result in results:
+        apart = max(abs(one - other) for one, other in zip(result.losses, plain.losses, strict=True))
+        cells = [
+            result.way,
+            f"{plain.seconds / result.seconds:.2f}",
+            f"{result.seconds:.3f}",
+            f"{result.rows_per_second:.1f}",
+            f"{result.tokens_per_second:,.0f}",
+            f"{result.peak_memory_gib:.2f}",
+            f"{apart:.0e}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def draw(results: Sequence[Measured], picture: Path) -> None:
+    """Leaves a PNG of the speed of each way, as a multiple of the plain one's."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 0.35 * len(results) + 1), layout="constrained")
+    axes = figure.add_subplot()
+    speeds = [results[0].seconds / result.seconds for result in results]
+    bars = axes.barh([result.way for result in results], speeds)
+    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.invert_yaxis()
+    axes.set_xlabel("speed of a training step, plain = 1")
+    with whole_file(picture) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _with_what_it_needs(name: str) -> dict[str, Any]:
+    needed = {"shared_prefix": ("padding_free", "shared_prefix")}.get(name, (name,))
+    return {one: GAINS[one] for one in needed}
+
+
+def _clock(on_gpu: bool) -> Any:
+    """A callback that notes the seconds and the loss of each step."""
+    import torch
+    from transformers import TrainerCallback
+
+    def now_in_seconds() -> float:
+        if on_gpu:
+            torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.process_time()
+
+    class Clock(TrainerCallback):  # type: ignore[misc]  # transformers exports it untyped
+        def __init__(self) -> None:
+            self.seconds: list[float] = []
+            self.losses: list[float] = []
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.began = now_in_seconds()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.seconds.append(now_in_seconds() - self.began)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **__: Any) -> None:
+            self.losses += [logs["loss"]] if "loss" in (logs or {}) else []
+
+    return Clock()
