@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 
 from hf_finetune.chat import ChatFormat
 from hf_finetune.data.sources import Source
-from hf_finetune.errors import RecipeError
+from hf_finetune.errors import RecipeError, first_line
 from hf_finetune.files import whole_file, write_json
 from hf_finetune.model import (
     BaseModel,
     adapter_config,
     dequantize_if_asked,
+    explaining_full_memory,
     find_base_model,
     load_base_model,
     load_tokenizer,
@@ -89,10 +91,16 @@ def bench(
         changed = {"max_steps": steps + 1, "num_train_epochs": 1.0, "eval_strategy": "steps", "eval_steps": steps + 2}
         one = settings.model_copy(update=values | changed | {"logging_steps": 1, "report_to": ["none"]})
         # A process of its own: its memory is this way's alone, and nothing that was patched stays.
-        with ProcessPoolExecutor(1, get_context("spawn"), prepare_process) as alone:
-            measured = alone.submit(measure, way, base, encoded, one).result()
+        try:
+            with ProcessPoolExecutor(1, get_context("spawn"), prepare_process) as alone:
+                measured = alone.submit(measure, way, base, encoded, one).result()
+        except (RecipeError, BrokenProcessPool) as error:
+            say(f"{way}: left out, as it does not run here: {first_line(error)}")
+            continue
         if way not in best or measured.seconds < best[way].seconds:
             best[way] = measured
+    if not best:
+        raise RecipeError("bench: nothing of it runs here. Take a smaller batch, or a smaller base.")
     results = list(best.values())
     write_json(
         folder / "bench.json",
@@ -132,7 +140,8 @@ def measure(way: str, base: BaseModel, rows: Encoded, settings: Settings) -> Mea
         trainer = RecipeTrainer(model, load_tokenizer(base), few, adapter, settings, Path(folder), progress, None)
         clock = _clock(torch.cuda.is_available())
         trainer.add_callback(clock)
-        trainer.train()
+        with explaining_full_memory("Take a smaller batch."):
+            trainer.train()
     size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     batches = trainer.train_batches.batches(0)[settings.gradient_accumulation_steps :][: len(clock.seconds) - 1]
     tokens = [len(rows.train[row]["input_ids"]) for batch in batches for row in batch]
@@ -142,10 +151,10 @@ def measure(way: str, base: BaseModel, rows: Encoded, settings: Settings) -> Mea
 
 
 def as_markdown(results: Sequence[Measured]) -> str:
-    """A line a way: how many times the speed of the plain one, and what it took."""
+    """A line a way: how many times the speed of the first one, which is the plain one if it runs, and what it took."""
     plain = results[0]
     lines = [
-        "| way | speed | seconds a step | rows/s | tokens/s | peak memory (GiB) | loss apart from plain |",
+        "| way | speed | seconds a step | rows/s | tokens/s | peak memory (GiB) | loss apart from the first |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for result in results:
