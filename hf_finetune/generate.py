@@ -44,16 +44,22 @@ def choice_probabilities(
     order = sorted(range(len(rows)), key=lambda index: len(rows[index][0]), reverse=True)
     scores: list[list[float]] = [[] for _ in rows]
     lean = PackedModel(model)
-    few = [send_to_device(batch, model.device) for batch in (_padded(rows[:2], chat.pad_id), _packed(rows[:2]))]
-    is_packed = lean.fault(*few) is None
+    few = [(question, answers[:2]) for question, answers in rows[:2]]
+    fault = lean.fault(*send_to_device([_padded(few, chat.pad_id), _packed(few)], model.device))
+    is_packed = fault is None
+    if fault and progress:
+        progress.tell(f"{stage}: each choice has its question computed again: {fault}.")
+    most_choices = 4 * batch_size if is_packed else batch_size
     with lean.switched(is_packed):
-        for numbers in tracked(_batches(order, batch_size), progress, stage, "batches"):
+        batches = [
+            part for own in _batches(order, batch_size) for part in _cut(own, [len(c) for c in choices], most_choices)
+        ]
+        for numbers in tracked(batches, progress, stage, "batches"):
             some = [rows[number] for number in numbers]
             batch = _packed(some) if is_packed else _padded(some, chat.pad_id)
-            for number, own in zip(
-                numbers, _choice_scores(lean, send_to_device(batch, model.device), some), strict=True
-            ):
-                scores[number] = own
+            own = _choice_scores(lean, send_to_device(batch, model.device), some, supervised_only=is_packed)
+            for number, given in zip(numbers, own, strict=True):
+                scores[number] = given
     if not all(math.isfinite(score) for own in scores for score in own):
         raise RecipeError(
             f"{stage}: a likelihood is not a number. Try dtype=bfloat16 or float32, or a lower learning_rate."
@@ -121,16 +127,31 @@ def _padded(rows: Sequence[Question], pad_id: int) -> Batch:
     return supervised(batch)
 
 
-def _choice_scores(lean: PackedModel, batch: Batch, rows: Sequence[Question]) -> list[list[float]]:
+def _choice_scores(
+    lean: PackedModel, batch: Batch, rows: Sequence[Question], supervised_only: bool
+) -> list[list[float]]:
     """The log-likelihood of each choice of each question, in nats."""
     import torch
 
     lean.base.eval()
     with torch.inference_mode():
-        losses = lean.losses(lean.base, batch)
+        losses = lean.losses(lean.base, batch, supervised_only)
         scores = -torch.zeros(sum(len(a) for _, a in rows), device=losses.device).index_add(0, batch["rows"], losses)
     given = iter(scores.tolist())
     return [[next(given) for _ in answers] for _, answers in rows]
+
+
+def _cut(numbers: Sequence[int], sizes: Sequence[int], most: int) -> list[list[int]]:
+    """The numbers in parts of which each has a size of at most `most` in all, or is one number."""
+    parts: list[list[int]] = []
+    room = 0
+    for number in numbers:
+        if sizes[number] > room or not parts:
+            parts.append([])
+            room = most
+        parts[-1].append(number)
+        room -= sizes[number]
+    return parts
 
 
 def _left_padded(

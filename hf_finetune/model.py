@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import RecipeError, first_line, nearest, plural
 from hf_finetune.files import read_json, whole_folder, write_json
-from hf_finetune.processes import is_main, sharding
+from hf_finetune.processes import highest, is_main, sharding
 from hf_finetune.resolve import resolve_commit
 from hf_finetune.settings import Settings
 
@@ -254,7 +254,7 @@ def dequantize_if_asked(model: "PreTrainedModel", settings: Settings) -> None:
 
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, bnb.nn.Linear4bit)}
     needed = sum(layer.weight.quant_state.shape.numel() * layer.compute_dtype.itemsize for layer in layers.values())
-    fits = not sharding() and needed <= free_memory() / 4
+    fits = not sharding() and not highest(float(needed > free_memory() / 4))  # all processes hold the same
     if not (fits if settings.dequantize_once == "auto" else settings.dequantize_once):
         return
     for name, layer in layers.items():
@@ -272,7 +272,19 @@ def free_memory() -> int:
     if torch.cuda.is_available():
         unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         return int(torch.cuda.mem_get_info()[0] + unused)
-    return psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    available = min([psutil.virtual_memory().available, *_left_in_cgroup()])
+    return available // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _left_in_cgroup(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """The bytes that a container or a Slurm job may still take, where it has a limit (Linux's cgroup v2)."""
+    try:
+        group = next(line.removeprefix("0::/") for line in own.read_text().splitlines() if line.startswith("0::/"))
+        limit = (root / group / "memory.max").read_text().strip()
+        used = int((root / group / "memory.current").read_text())
+    except (OSError, StopIteration):
+        return []
+    return [max(0, int(limit) - used)] if limit.isdigit() else []
 
 
 def guard_cpu_4bit_layers() -> None:

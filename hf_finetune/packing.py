@@ -1,8 +1,10 @@
 """Rows laid end to end: no padding, and a beginning that rows share is computed once, with gradients."""
 
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +131,7 @@ class PackedModel:
         self.base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.inner = self.base.config._attn_implementation
         self._batch: Batch | None = None
-        self._masks: dict[tuple[int, int | None], torch.Tensor] = {}
+        self._masks: dict[tuple[int, int], torch.Tensor] = {}
 
     def refusal(self) -> str | None:
         """Why this model cannot take packed batches, as far as its configuration tells; None when it can."""
@@ -144,25 +146,32 @@ class PackedModel:
             else None
         )  # fmt: skip
 
-    def fault(self, padded: Batch, packed: Batch) -> str | None:
-        """What is wrong with the losses that the model gives the labels of the same rows, packed and padded."""
+    def fault(self, padded: Batch, lean: Batch) -> str | None:
+        """What is wrong with the losses of the labels of the same rows, packed or padded, with only what they need.
+
+        The losses they are held against are those of the padded rows, with the logits of all positions.
+        """
         import torch
 
-        if why := self.refusal():
+        is_packed = "levels" in lean
+        if is_packed and (why := self.refusal()):
             return why
         was_training, losses = self.base.training, []
         self.base.eval()
         try:
-            for batch in (padded, packed):
-                with torch.no_grad(), self.switched(packed=batch is packed):
-                    losses.append(self.losses(self.base, batch))
+            with torch.no_grad():
+                losses.append(self.losses(self.base, padded, supervised_only=False))
+            with torch.set_grad_enabled(was_training), self.switched(is_packed):
+                losses.append(self.losses(self.base, lean).detach())
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
             return first_line(error)
         finally:
             self.base.train(was_training)
-        difference = float((losses[0] - losses[1]).abs().mean())
+        apart = float((losses[0] - losses[1]).abs().mean())
         is_exact = self.base.dtype == torch.float32 and not torch.is_autocast_enabled(self.base.device.type)
-        return f"the losses differ by {difference:.4f} a token" if difference > (1e-3 if is_exact else 0.1) else None
+        return None if apart <= (1e-3 if is_exact else 0.1) else f"the losses differ by {apart:.4f} a token"
 
     @contextmanager
     def switched(self, packed: bool) -> Iterator[None]:
@@ -177,7 +186,9 @@ class PackedModel:
         """From now on the model takes packed batches; or padded ones, as it did before."""
         from transformers import AttentionInterface
 
-        AttentionInterface.register(ATTENTION, self._attend)
+        if packed:
+            # Weak, since transformers keeps its attention functions for good, and this one would keep the model.
+            AttentionInterface.register(ATTENTION, partial(_attend, weakref.ref(self)))
         self.base.set_attn_implementation(ATTENTION if packed else self.inner)
 
     def losses(self, model: Any, batch: Batch, supervised_only: bool = True) -> "torch.Tensor":
@@ -205,10 +216,10 @@ class PackedModel:
         assert self._batch is not None
         return (inputs[0].flatten(0, 1).index_select(0, self._batch["predictors"]),)
 
-    def _attend(
-        self, module: Any, query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", mask: None, **options: Any
-    ) -> tuple["torch.Tensor", None]:
-        """What transformers calls in each layer; query, key and value are (1, heads, tokens, size of a head)."""
+    def attend(
+        self, module: Any, query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", **options: Any
+    ) -> "torch.Tensor":
+        """The attention of a layer, level by level; query, key and value are (1, heads, tokens, size of a head)."""
         import torch
 
         if "sliding_window" not in options and getattr(module.config, "sliding_window", None):
@@ -219,12 +230,15 @@ class PackedModel:
             q, k, v = (_rectangles(x, level[of]) for x, of in ((query, "queries"), (key, "keys"), (value, "keys")))
             is_small = q.requires_grad and not q.is_cuda and q.shape[2] * k.shape[2] <= EAGER_SCORES
             inner = _attention("eager" if is_small else self.inner, module)
-            visible = self._mask(number, options.get("sliding_window"), query.dtype)
+            window = options.get("sliding_window") or k.shape[2]
+            # The first level is plainly causal, for which sdpa has better kernels than for a mask.
+            is_plain = number == 0 and self.inner == "sdpa" and not is_small and q.shape[2] <= window
+            visible = None if is_plain else self._mask(number, window, query.dtype)
             output = inner(module, q, k, v, visible, **options)[0]  # (segments, longest segment, heads, size of a head)
             parts.append(output.flatten(0, 1).index_select(0, level["kept"]))
-        return torch.cat(parts)[None], None
+        return torch.cat(parts)[None]
 
-    def _mask(self, number: int, window: int | None, dtype: "torch.dtype") -> "torch.Tensor":
+    def _mask(self, number: int, window: int, dtype: "torch.dtype") -> "torch.Tensor":
         """What is added to a level's scores, (segments, 1, queries, keys): 0 where a query sees a key, else the least
         number. It is the same in all layers of a kind."""
         import torch
@@ -232,13 +246,28 @@ class PackedModel:
         assert self._batch is not None
         if (number, window) not in self._masks:
             level = self._batch["levels"][number]
-            behind = level["places"][:, None, :, None] - torch.arange(
-                level["keys"].shape[1], device=level["keys"].device
-            )
-            seen = (behind >= 0) & (behind < (window or sys.maxsize))
+            places = torch.arange(level["keys"].shape[1], dtype=torch.int32, device=level["keys"].device)
+            behind = level["places"].int()[:, None, :, None] - places
+            seen = (behind >= 0) & (behind < window)
             mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
             self._masks[number, window] = mask.masked_fill_(~seen, torch.finfo(dtype).min)
         return self._masks[number, window]
+
+
+def _attend(
+    taking: "weakref.ref[PackedModel]",
+    module: Any,
+    query: "torch.Tensor",
+    key: "torch.Tensor",
+    value: "torch.Tensor",
+    mask: object,
+    **options: Any,
+) -> tuple["torch.Tensor", None]:
+    """What transformers calls in each layer."""
+    model = taking()
+    if model is None or mask is not None:
+        raise ValueError("its attention has a mask of its own")
+    return model.attend(module, query, key, value, **options), None
 
 
 def _rectangles(x: "torch.Tensor", index: "torch.Tensor") -> "torch.Tensor":

@@ -134,14 +134,10 @@ def _evaluate(begun: Begun, request: Request, progress: Progress) -> None:
     """Leaves the report. What is evaluated is what was written: the adapter's files, loaded on a fresh base."""
     if not begun.evaluates:
         return
-    from hf_finetune.lora import fuse
-
     folder, settings, rows = request.folder, request.settled.values, begun.prepared.rows
     base = load_base_model(begun.base, settings)
     dequantize_if_asked(base, settings)
     model = load_adapter(base, folder / "adapter")
-    if settings.fused_lora:
-        fuse(model)
     evaluate(model, begun.chat, request.recipe, rows["train"], rows["test"], settings, folder, progress)
     share("evaluated")  # the others stay until the main process has all their answers
 

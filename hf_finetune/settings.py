@@ -106,8 +106,8 @@ class Settings(BaseModel):
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Compute activations again in the backward pass: less memory, a third more time; auto: when they do not fit."""
     dequantize_once: bool | Literal["auto"] = "auto"
-    """Hold 4-bit layers as the numbers they stand for while training, not dequantise them twice a step; auto: when
-    that takes no more than a quarter of the free memory."""
+    """Hold 4-bit layers as the numbers they stand for, not dequantise them in each pass; auto: when that takes no more
+    than a quarter of the free memory."""
     fused_lora: bool = True  # ours
     """Compute a layer and its adapter in one step."""
     padding_free: bool = True  # ours: nothing is computed for padding

@@ -8,7 +8,7 @@ import torch
 
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import RecipeError
-from hf_finetune.generate import choice_probabilities, generate_texts
+from hf_finetune.generate import _cut, choice_probabilities, generate_texts
 from hf_finetune.model import find_base_model, load_base_model, load_tokenizer
 from hf_finetune.settings import Settings
 
@@ -79,3 +79,9 @@ def test_a_likelihood_that_is_no_number_is_told(tiny_base: Path) -> None:
     torch.nn.init.constant_(model.model.norm.weight, float("nan"))
     with pytest.raises(RecipeError, match="a likelihood is not a number"):
         choice_probabilities(model, ChatFormat.of(load_tokenizer(find_base_model(settings))), ["a"], [CHOICES], 2)
+
+
+def test_a_batch_has_no_more_choices_than_there_is_room_for() -> None:
+    assert _cut([0, 1, 2, 3], [3, 3, 3, 3], 7) == [[0, 1], [2, 3]]
+    assert _cut([3, 0], [3, 3, 3, 77], 7) == [[3], [0]]
+    assert _cut([], [], 7) == []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
@@ -13,9 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from hf_finetune.errors import RecipeError
 from hf_finetune.model import (
+    _left_in_cgroup,
     adapter_config,
     check_adapter,
     find_base_model,
+    free_memory,
     load_adapter,
     load_base_model,
     load_tokenizer,
@@ -225,3 +228,16 @@ def test_an_adapter_that_a_save_has_spoiled_is_refused(
 
 def test_an_adapter_that_was_to_learn_nothing_may_be_unchanged(tiny_base: Path, tmp_path: Path) -> None:
     assert check_adapter(checkpoint_of(with_adapter(tiny_base), tmp_path), must_differ=False)
+
+
+def test_a_limit_on_a_container_is_a_limit_on_free_memory(tmp_path: Path) -> None:
+    (tmp_path / "own").write_text("1:cpu:/x\n0::/job/7\n")
+    group = tmp_path / "job" / "7"
+    group.mkdir(parents=True)
+    assert _left_in_cgroup(tmp_path, tmp_path / "own") == []
+    (group / "memory.current").write_text("1000\n")
+    (group / "memory.max").write_text("max\n")
+    assert _left_in_cgroup(tmp_path, tmp_path / "own") == []
+    (group / "memory.max").write_text("5000\n")
+    assert _left_in_cgroup(tmp_path, tmp_path / "own") == [4000]
+    assert 0 < free_memory() <= psutil.virtual_memory().total

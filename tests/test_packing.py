@@ -1,5 +1,7 @@
 """Packed batches against the plain computation: padded rows, in every architecture that takes them."""
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -148,10 +150,31 @@ def test_a_model_that_gives_packed_rows_other_losses_is_found_out() -> None:
 def test_a_window_that_the_attention_is_not_told_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny("Mistral", WINDOW)
     rows, labels = sample()
-    attend = PackedModel._attend
-    monkeypatch.setattr(PackedModel, "_attend", lambda *args, sliding_window=None, **options: attend(*args, **options))
+    attend = PackedModel.attend
+    monkeypatch.setattr(PackedModel, "attend", lambda *args, sliding_window=None, **options: attend(*args, **options))
     fault = PackedModel(model).fault(supervised(padded(rows, labels)), pack([[row] for row in rows], labels))
     assert fault == "its attention is not told its sliding window"
+
+
+def test_a_likelihood_that_is_no_number_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("Llama", {})
+    rows, labels = sample()
+    attend = PackedModel.attend
+    monkeypatch.setattr(PackedModel, "attend", lambda *args, **options: attend(*args, **options) * float("nan"))
+    fault = PackedModel(model).fault(supervised(padded(rows, labels)), pack([[row] for row in rows], labels))
+    assert fault == "the losses differ by nan a token"
+
+
+def test_a_model_that_took_packed_batches_can_be_freed() -> None:
+    model = tiny("Llama", {})
+    rows, labels = sample()
+    lean = PackedModel(model)
+    lean.switch(packed=True)
+    gradients(model, lean.losses(model, pack([[row] for row in rows], labels)).sum())
+    alive = weakref.ref(model)
+    del model, lean
+    gc.collect()
+    assert alive() is None
 
 
 def test_the_head_is_given_only_what_predicts_a_label() -> None:

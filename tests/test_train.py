@@ -1,7 +1,9 @@
 """A real, tiny QLoRA through TRL: what carries loss, what is kept, what stops it."""
 
 import errno
+import gc
 import shutil
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.modules.module import register_module_forward_hook
-from transformers import FalconConfig, FalconForCausalLM, TrainerControl, TrainerState
+from transformers import (
+    FalconConfig,
+    FalconForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    TrainerControl,
+    TrainerState,
+)
 
 from conftest import sample_rows
 from hf_finetune.chat import ChatFormat
@@ -26,7 +35,7 @@ from hf_finetune.settings import Settings
 from hf_finetune.train import train
 from hf_finetune.train.callbacks import LogFile
 from hf_finetune.train.curve import draw_loss_curve
-from hf_finetune.train.trainer import check_room, fault_in, removed_if_refused, saved_bytes
+from hf_finetune.train.trainer import RecipeTrainer, check_room, fault_in, keeps_at_most, removed_if_refused
 
 
 @dataclass
@@ -144,32 +153,83 @@ def test_a_base_that_cannot_take_packed_batches_is_trained_on_padded_ones_and_th
     FalconForCausalLM(config).save_pretrained(base)
     said: list[str] = []
     trained(base, tmp_path / "run", said=said, **SHORT)
-    told = [line for line in said if "padding_free" in line]
-    assert told == ["padding_free is off: FalconForCausalLM takes no other attention. The rows of a batch are padded."]
-    assert losses_of(tmp_path / "run")[-1] < losses_of(tmp_path / "run")[0]
+    told = [line for line in said if "is off" in line]
+    assert told == ["padding_free is off: FalconForCausalLM takes no other attention."]
+    trained(base, tmp_path / "plain", **SHORT | PLAIN)
+    assert losses_of(tmp_path / "run") == pytest.approx(losses_of(tmp_path / "plain"), rel=1e-5)
 
 
+def test_noise_that_is_scaled_by_the_length_of_a_row_is_not_given_packed_rows(tiny_base: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    trained(tiny_base, tmp_path, said=said, neftune_noise_alpha=5.0, **SHORT)
+    told = [line for line in said if "is off" in line]
+    assert told == ["padding_free is off: neftune_noise_alpha scales its noise by the length of a row."]
+
+
+@pytest.mark.filterwarnings("ignore:The following .*_pattern keys:RuntimeWarning")
+def test_experts_are_balanced_as_in_the_plain_computation(tiny_base: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    torch.manual_seed(0)
+    config = MixtralConfig(
+        vocab_size=512, hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, num_local_experts=4, output_router_logits=True, router_aux_loss_coef=0.5,
+    )  # fmt: skip
+    MixtralForCausalLM(config).save_pretrained(base)
+    said: list[str] = []
+    values = SHORT | {"load_in_4bit": False}
+    trained(base, tmp_path / "plain", **values | PLAIN)
+    trained(base, tmp_path / "run", said=said, **values)
+    assert losses_of(tmp_path / "run") == pytest.approx(losses_of(tmp_path / "plain"), rel=1e-5)
+    told = sorted(line for line in said if "is off" in line)
+    why = "the loss that balances its experts is over all tokens of a batch"
+    assert told == [f"padding_free is off: {why}.", f"supervised_only is off: {why}."]
+
+
+@pytest.mark.parametrize(("free", "recomputes"), [(10**5, True), (10**10, False)])
 def test_activations_are_computed_again_only_where_they_do_not_fit(
-    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, recomputes: bool
 ) -> None:
-    def layers_run(free: int) -> int:
-        monkeypatch.setattr("hf_finetune.train.trainer.free_memory", lambda: free)
-        ran: list[str] = []
-        hook = register_module_forward_hook(lambda module, *_: ran.append(type(module).__name__))
-        trained(tiny_base, tmp_path / str(free), **SHORT | {"max_steps": 1})
-        hook.remove()
-        return ran.count("LlamaAttention")
+    ran: list[str] = []
+    step = RecipeTrainer.training_step
 
-    assert layers_run(free=10**5) == layers_run(free=10**10) + 2  # both layers once more, in the backward pass
+    def watched_step(self: RecipeTrainer, *args: Any, **options: Any) -> torch.Tensor:
+        hook = register_module_forward_hook(lambda module, *_: ran.append(type(module).__name__))
+        loss = step(self, *args, **options)
+        hook.remove()
+        return loss
+
+    monkeypatch.setattr("hf_finetune.train.trainer.free_memory", lambda: free)
+    monkeypatch.setattr(RecipeTrainer, "training_step", watched_step)
+    trained(tiny_base, tmp_path, **SHORT | {"max_steps": 1})
+    assert ran.count("LlamaAttention") == (4 if recomputes else 2)  # both layers once more, in the backward pass
 
 
 def test_the_memory_that_a_forward_pass_keeps_is_counted() -> None:
     layer = torch.nn.Linear(10, 10, bias=False)
     x = torch.ones(7, 10)
-    assert saved_bytes(layer, lambda: layer(x).sum()) == x.nbytes
-    assert saved_bytes(layer, lambda: layer(layer(x)).exp().sum()) == 3 * x.nbytes
+
+    def two_layers() -> torch.Tensor:
+        return layer(layer(x)).exp().sum()  # type: ignore[no-any-return]
+
+    assert keeps_at_most(3 * x.nbytes, layer, two_layers)
+    assert not keeps_at_most(3 * x.nbytes - 1, layer, two_layers)
     with torch.no_grad():
-        assert saved_bytes(layer, lambda: layer(x).sum()) == 0
+        assert keeps_at_most(0, layer, two_layers)
+
+
+def test_what_was_kept_to_be_counted_is_freed() -> None:
+    layer = torch.nn.Linear(10, 10)
+    kept: list[Any] = []
+
+    def forward() -> torch.Tensor:
+        result = layer(torch.ones(7, 10)).exp()  # exp saves its own result
+        kept.append(weakref.ref(result))
+        return result.sum()  # type: ignore[no-any-return]
+
+    assert keeps_at_most(10**6, layer, forward)
+    gc.collect()
+    assert kept[0]() is None
 
 
 def test_a_run_learns_easy_rows_and_keeps_its_best_step(tiny_base: Path, tmp_path: Path) -> None:

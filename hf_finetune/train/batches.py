@@ -1,14 +1,14 @@
 """The order of rows: the same for any number of processes, so that two of them train what one would."""
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from hf_finetune.packing import Batch, pack, shared_start
+from hf_finetune.packing import Batch, pack, shared_start, supervised
 
 SILENT_ROW = {"input_ids": [0], "labels": [-100]}
 """A row without loss: what a process gets that would have none of the last batch."""
@@ -73,3 +73,8 @@ def packed_batch(rows: Sequence[Mapping[str, Sequence[int]]], shared_prefix: boo
     shared = shared_start(ids) if shared_prefix else 0
     batch = pack([[own[:shared], own[shared:]] for own in ids], [row["labels"] for row in rows])
     return batch | {"labels": batch["shift_labels"]}  # the trainer counts labels where there is such a name
+
+
+def supervised_batch(rows: Sequence[Mapping[str, Sequence[int]]], collator: Callable[..., Batch]) -> Batch:
+    """Rows filled up to one length by TRL's collator, with what tells the head where a label is predicted from."""
+    return supervised(collator(rows))

@@ -4,10 +4,10 @@ import json
 import math
 import os
 import shutil
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from hf_finetune.errors import RecipeError, first_line, plural
 from hf_finetune.interruption import interruption
 from hf_finetune.lora import fuse
 from hf_finetune.model import compute_dtype, dequantize_if_asked, explaining_full_memory, free_memory
-from hf_finetune.packing import NO_LOSS, Batch, PackedModel, supervised
+from hf_finetune.packing import NO_LOSS, Batch, PackedModel
 from hf_finetune.prepare import Encoded
 from hf_finetune.processes import highest, is_main, is_others_failure, num_processes, rank, sharding
 from hf_finetune.progress import Progress
@@ -32,6 +32,7 @@ from hf_finetune.train.batches import (
     ShardedBatches,
     ignore_signals,
     packed_batch,
+    supervised_batch,
 )
 from hf_finetune.train.callbacks import EarlyStopping, LogFile, ProgressReport, SaveWhenAsked
 
@@ -118,8 +119,14 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
         self.lean = PackedModel(self.model)
         if settings.fused_lora and not sharding():
             fuse(self.model)
-        self.is_packed = settings.padding_free and self._takes_packed_batches(progress)
+        self.is_packed = settings.padding_free and self._can("padding_free", progress)
+        self.is_supervised = settings.supervised_only and self._can("supervised_only", progress)
         self.lean.switch(self.is_packed)
+        self._collate: Callable[..., Batch] = (
+            partial(packed_batch, shared_prefix=settings.shared_prefix) if self.is_packed
+            else partial(supervised_batch, collator=self.data_collator) if self.is_supervised
+            else self.data_collator
+        )  # fmt: skip
         if settings.gradient_checkpointing == "auto" and not sharding() and not self._activations_fit():
             self.args.activation_checkpointing = True
             self.model.enable_input_require_grads()  # else there is nothing that a checkpointed layer could go back to
@@ -154,20 +161,13 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
         metrics = {f"{metric_key_prefix}_loss": loss_sum / tokens}
         return EvalLoopOutput(None, None, metrics, num_samples=len(self.rows.validation))
 
-    def collate(self, rows: Sequence[Mapping[str, Sequence[int]]]) -> Batch:
-        """A batch of the rows, as the settings want it."""
-        if self.is_packed:
-            return packed_batch(rows, self.settings.shared_prefix)
-        padded: Batch = self.data_collator(rows)
-        return supervised(padded) if self.settings.supervised_only else padded
-
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The cross-entropy of the labels, a mean over those of all batches of a step; TRL's where nothing is saved."""
         if "predictors" not in inputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        total = self.lean.losses(model, inputs, self.settings.supervised_only).sum()
+        total = self.lean.losses(model, inputs, self.is_supervised).sum()
         if num_items_in_batch is None:
             return total / max(1, len(inputs["shift_labels"]))
         return total / num_items_in_batch * num_processes()  # whose gradients DDP then averages
@@ -197,38 +197,47 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
         return EpochLoader(
             [*rows, SILENT_ROW],
             batches,
-            collate_fn=self.collate,
+            collate_fn=self._collate,
             num_workers=self.args.dataloader_num_workers,
             worker_init_fn=ignore_signals,
             pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
         )
 
-    def _takes_packed_batches(self, progress: Progress) -> bool:
-        """Whether the model gives the first rows' labels the same likelihoods in a packed batch as in a padded one."""
-        rows = self.rows.train[: self.settings.per_device_train_batch_size]
-        padded = self._prepare_inputs(supervised(self.data_collator(rows)))
-        packed = self._prepare_inputs(packed_batch(rows, self.settings.shared_prefix))
-        with self.accelerator.autocast():
-            fault = "DeepSpeed" if sharding() == "DeepSpeed" else self.lean.fault(padded, packed)
-        if highest(float(fault is not None)):
-            progress.tell(f"padding_free is off: {fault or 'as for another process'}. The rows of a batch are padded.")
+    def _can(self, setting: str, progress: Progress) -> bool:
+        """Whether the labels of two rows have the losses of the plain computation with this gain of speed too."""
+        rows = self.rows.train[:2]
+        padded = supervised_batch(rows, self.data_collator)
+        lean = packed_batch(rows, self.settings.shared_prefix) if setting == "padding_free" else padded
+        has_noise = setting == "padding_free" and self.settings.neftune_noise_alpha is not None
+        why = (
+            "DeepSpeed shares the model out" if sharding() == "DeepSpeed"
+            else "the loss that balances its experts is over all tokens of a batch" if self.aux_loss_enabled
+            else "neftune_noise_alpha scales its noise by the length of a row" if has_noise
+            else None
+        )  # fmt: skip
+        if why is None:
+            with self.accelerator.autocast():
+                why = self.lean.fault(self._prepare_inputs(padded), self._prepare_inputs(lean))
+        if highest(float(why is not None)):
+            progress.tell(f"{setting} is off: {why or 'as in another process'}.")
             return False
         return True
 
     def _activations_fit(self) -> bool:
-        """Whether the activations of the longest rows stay in memory from the forward to the backward pass."""
+        """Whether the activations of the longest rows, sharing nothing, stay in memory until the backward pass."""
         size = self.settings.per_device_train_batch_size
         longest = sorted(self.rows.train, key=lambda row: len(row["input_ids"]))[-size:]
-        batch = self._prepare_inputs(self.collate(longest))
+        batch = self._prepare_inputs(packed_batch(longest, False) if self.is_packed else self._collate(longest))
         trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        self.model.train()
-        try:
-            with torch.random.fork_rng(), self.compute_loss_context_manager(), self.accelerator.autocast():
-                activations = saved_bytes(self.model, lambda: self.compute_loss(self.model, dict(batch)))
-        except torch.OutOfMemoryError:
-            activations = sys.maxsize
         optimizer = 3 * 4 * trainable  # the gradients, and AdamW's two moments
-        return not highest(float(1.5 * activations + optimizer > free_memory()))
+        room = int((free_memory() - optimizer) / 1.5)  # the backward pass needs some of its own
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        self.model.train()
+        with torch.random.fork_rng(devices), self.compute_loss_context_manager(), self.accelerator.autocast():
+            fits = keeps_at_most(room, self.model, lambda: self.compute_loss(self.model, dict(batch)))
+        self._metrics["train"].clear()  # TRL notes what it computes
+        self._total_train_tokens = 0
+        return not highest(float(not fits))
 
     def _stop_if_lost(self, logs: Mapping[str, float]) -> None:
         first = -highest(-float(self.first_lost_step))
@@ -294,8 +303,8 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             self._globalstep_last_logged = window["last_logged_step"]
 
 
-def saved_bytes(model: torch.nn.Module, forward: Callable[[], torch.Tensor]) -> int:
-    """The bytes that a forward pass keeps for its backward pass, besides the model's own parameters."""
+def keeps_at_most(room: int, model: torch.nn.Module, forward: Callable[[], torch.Tensor]) -> bool:
+    """Whether a forward pass keeps no more bytes than `room` for its backward pass, besides the model's parameters."""
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 
@@ -303,12 +312,16 @@ def saved_bytes(model: torch.nn.Module, forward: Callable[[], torch.Tensor]) -> 
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        if sum(kept.values()) > room:
+            raise torch.OutOfMemoryError("before the memory is full")
+        return tensor.detach()  # not itself: a tensor that holds its own graph is never freed
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        result = forward()
-    del result
-    return sum(kept.values())
+        try:
+            forward()
+        except torch.OutOfMemoryError:
+            return False
+    return True
 
 
 def fault_in(logs: Mapping[str, float], lowest_loss: float, vocabulary: int, is_float16: bool) -> str | None:
@@ -383,6 +396,7 @@ def _arguments(settings: Settings, folder: Path) -> "SFTConfig":
             "output_dir": str(folder / "checkpoints"),
             "max_length": None,  # rows that are too long were taken out before, and counted
             "dataset_kwargs": {"skip_prepare_dataset": True},
+            "padding_free": False,  # TRL's own has rows see each other in bases that take no position_ids
             # auto: the trainer decides once it has seen what the activations take
             "activation_checkpointing": sharding() is not None
             if settings.gradient_checkpointing == "auto"
