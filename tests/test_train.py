@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from transformers import (
     FalconConfig,
     FalconForCausalLM,
+    LlamaForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
     TrainerControl,
@@ -216,6 +217,16 @@ def test_the_memory_that_a_forward_pass_keeps_is_counted() -> None:
     assert not keeps_at_most(3 * x.nbytes - 1, layer, two_layers)
     with torch.no_grad():
         assert keeps_at_most(0, layer, two_layers)
+
+
+def test_a_finished_training_leaves_no_model_in_memory(tiny_base: Path, tmp_path: Path) -> None:
+    def models() -> int:
+        gc.collect()
+        return sum(type(thing) is LlamaForCausalLM for thing in gc.get_objects())
+
+    before = models()
+    trained(tiny_base, tmp_path, **SHORT)
+    assert models() == before
 
 
 def test_what_was_kept_to_be_counted_is_freed() -> None:
