@@ -286,7 +286,10 @@ def check_machine(settled: Settled) -> None:
 
 
 def _all_in_words(errors: Sequence[Any], origins: Mapping[str, str]) -> RecipeError:
-    lines = [_in_words(error, origins) for error in errors]
+    by_name: dict[Any, Any] = {}  # a setting of two types has a fault for each; the last one names its words
+    for error in errors:
+        by_name[error["loc"][0]] = error
+    lines = [_in_words(error, origins) for error in by_name.values()]
     more = [f"(and {len(lines) - SHOWN_FAULTS} more faults)"] if len(lines) > SHOWN_FAULTS else []
     return RecipeError("\n".join(lines[:SHOWN_FAULTS] + more))
 
@@ -298,6 +301,8 @@ def _in_words(error: Any, origins: Mapping[str, str]) -> str:
         return f"{origin}: no setting is called {name!r}. {nearest(name, Settings.model_fields)}"
     message = str(error["msg"]).replace("Input should", "it should").removeprefix("Value error, ")
     default = Settings.model_fields[name].default
+    if bool in get_args(Settings.model_fields[name].annotation):
+        message += ", true or false"
     return f"{origin}: {name} is {error['input']!r}; {message}. The default is {default!r}."
 
 

@@ -286,3 +286,12 @@ def test_a_value_that_yaml_cannot_read_is_told(tmp_path: Path, text: str) -> Non
 def test_a_name_given_twice_in_yaml_is_told(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="seed"):
         from_yaml(tmp_path, "seed: 1\nlora_r: 8\nseed: 2\n")
+
+
+def test_a_setting_of_two_types_has_one_fault() -> None:
+    with pytest.raises(RecipeError) as caught:
+        settle([Layer("command line", {"gradient_checkpointing": "maybe"})])
+    assert str(caught.value) == (
+        "command line: gradient_checkpointing is 'maybe'; it should be 'auto', true or false. The default is 'auto'."
+    )
+    assert settle([Layer("command line", {"gradient_checkpointing": "true"})]).values.gradient_checkpointing is True
