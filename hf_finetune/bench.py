@@ -14,11 +14,10 @@ from typing import Any
 from hf_finetune.chat import ChatFormat
 from hf_finetune.data.sources import Source
 from hf_finetune.errors import RecipeError, first_line
-from hf_finetune.files import whole_file, write_json
+from hf_finetune.files import whole_file, write_json, write_text
 from hf_finetune.model import (
     BaseModel,
     adapter_config,
-    dequantize_if_asked,
     explaining_full_memory,
     find_base_model,
     load_base_model,
@@ -76,6 +75,8 @@ def bench(
         RecipeError: when the rows or the base cannot be read, or there are too few rows.
     """
     settings = settled.values
+    if folder.exists() and not folder.is_dir():
+        raise RecipeError(f"{folder}: is a file. Name a folder with --output.")
     progress = Progress(Session(now()), folder, say)
     prepared = prepare(recipe, source, settings)
     check_machine(settled)
@@ -119,8 +120,7 @@ def bench(
     )
     (folder / FILE).unlink(missing_ok=True)  # how far it was
     table = as_markdown(results)
-    with whole_file(folder / "bench.md") as temporary:
-        temporary.write_text(table, encoding="utf-8")
+    write_text(folder / "bench.md", table)
     draw(results, folder / "bench.png")
     say("\n" + table)
 
@@ -134,7 +134,6 @@ def measure(way: str, base: BaseModel, rows: Encoded, settings: Settings) -> Mea
     with tempfile.TemporaryDirectory() as folder:
         model = load_base_model(base, settings)
         adapter = adapter_config(model, settings)
-        dequantize_if_asked(model, settings)
         few = Encoded(rows.train, rows.validation[:1], rows.train_lines, rows.facts)
         progress = Progress(Session(now()), Path(folder), lambda line: None)
         trainer = RecipeTrainer(model, load_tokenizer(base), few, adapter, settings, Path(folder), progress, None)

@@ -51,9 +51,7 @@ def choice_probabilities(
         progress.tell(f"{stage}: each choice has its question computed again: {fault}.")
     most_choices = 4 * batch_size if is_packed else batch_size
     with lean.switched(is_packed):
-        batches = [
-            part for own in _batches(order, batch_size) for part in _cut(own, [len(c) for c in choices], most_choices)
-        ]
+        batches = _cut(order, [len(own) for own in choices], most_choices)
         for numbers in tracked(batches, progress, stage, "batches"):
             some = [rows[number] for number in numbers]
             batch = _packed(some) if is_packed else _padded(some, chat.pad_id)
@@ -92,7 +90,7 @@ def generate_texts(
     )
     texts = [""] * len(questions)
     model.eval()
-    for batch in tracked(_batches(order, batch_size), progress, stage, "batches"):
+    for batch in tracked(_cut(order, [1] * len(order), batch_size), progress, stage, "batches"):
         ids, mask = _left_padded([questions[index] for index in batch], chat.pad_id, model.device)
         with torch.inference_mode():
             output = model.generate(input_ids=ids, attention_mask=mask, generation_config=greedy)
@@ -171,7 +169,3 @@ def _stop_ids(model: Any, chat: ChatFormat) -> list[int]:
     own = model.generation_config.eos_token_id
     own = own if isinstance(own, list) else [own] if own is not None else []
     return sorted({chat.ending[-1], *own})
-
-
-def _batches(order: Sequence[int], size: int) -> list[Sequence[int]]:
-    return [order[start : start + size] for start in range(0, len(order), size)]

@@ -130,7 +130,7 @@ class PackedModel:
         """Takes a transformers model, with or without an adapter; nothing of it changes before `switch(True)`."""
         self.base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.inner = self.base.config._attn_implementation
-        self._batch: Batch | None = None
+        self._levels: Sequence[dict[str, torch.Tensor]] = ()
         self._masks: dict[tuple[int, int], torch.Tensor] = {}
 
     def refusal(self) -> str | None:
@@ -199,22 +199,19 @@ class PackedModel:
         """
         from torch.nn.functional import cross_entropy
 
-        self._batch, self._masks = batch, {}  # both are kept: gradient checkpointing runs the layers again later
-        inputs = {name: batch[name] for name in INPUTS if name in batch}
-        head = self.base.get_output_embeddings()
-        hook = head.register_forward_pre_hook(self._keep_predictors) if supervised_only else None
-        try:
-            logits = model(**inputs, use_cache=False).logits
-        finally:
-            if hook:
-                hook.remove()
-        if not supervised_only:
-            logits = logits.flatten(0, 1).index_select(0, batch["predictors"])
-        return cross_entropy(logits.float(), batch["shift_labels"], reduction="none")
+        def predicting(positions: "torch.Tensor") -> "torch.Tensor":
+            return positions.flatten(0, 1).index_select(0, batch["predictors"])
 
-    def _keep_predictors(self, head: Any, inputs: tuple["torch.Tensor"]) -> tuple["torch.Tensor"]:
-        assert self._batch is not None
-        return (inputs[0].flatten(0, 1).index_select(0, self._batch["predictors"]),)
+        # Both are kept: gradient checkpointing runs the layers again later.
+        self._levels, self._masks = batch.get("levels", ()), {}
+        inputs = {name: batch[name] for name in INPUTS if name in batch}
+        if not supervised_only:
+            logits = predicting(model(**inputs, use_cache=False).logits)
+        else:
+            head = self.base.get_output_embeddings()
+            with head.register_forward_pre_hook(lambda _, hidden: (predicting(hidden[0]),)):
+                logits = model(**inputs, use_cache=False).logits
+        return cross_entropy(logits.float(), batch["shift_labels"], reduction="none")
 
     def attend(
         self, module: Any, query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor", **options: Any
@@ -225,8 +222,7 @@ class PackedModel:
         if "sliding_window" not in options and getattr(module.config, "sliding_window", None):
             raise ValueError("its attention is not told its sliding window")
         parts = []
-        assert self._batch is not None
-        for number, level in enumerate(self._batch["levels"]):
+        for number, level in enumerate(self._levels):
             q, k, v = (_rectangles(x, level[of]) for x, of in ((query, "queries"), (key, "keys"), (value, "keys")))
             is_small = q.requires_grad and not q.is_cuda and q.shape[2] * k.shape[2] <= EAGER_SCORES
             inner = _attention("eager" if is_small else self.inner, module)
@@ -243,9 +239,8 @@ class PackedModel:
         number. It is the same in all layers of a kind."""
         import torch
 
-        assert self._batch is not None
         if (number, window) not in self._masks:
-            level = self._batch["levels"][number]
+            level = self._levels[number]
             places = torch.arange(level["keys"].shape[1], dtype=torch.int32, device=level["keys"].device)
             behind = level["places"].int()[:, None, :, None] - places
             seen = (behind >= 0) & (behind < window)

@@ -49,6 +49,12 @@ def test_too_few_rows_are_refused(tiny_base: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "bench").exists()
 
 
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    done = run_cli("bench", "finsent", "--demo", "--output", "taken", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "error: taken: is a file. Name a folder with --output.\n")
+
+
 @pytest.mark.slow
 def test_a_bench_trains_in_each_way_and_leaves_its_results(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -599,7 +599,7 @@ def test_what_sbatch_does_not_take_is_told_in_one_sentence(tmp_path: Path) -> No
         (("finsent", "lora_rr=8"), 1, "no setting is called 'lora_rr'. Did you mean 'lora_r'?"),
         (("finsent", "lora_r"), 1, "'lora_r' is no setting"),
         (("finsent", "--config", "none.yaml"), 1, "none.yaml: cannot be read"),
-        (("finsent", "--data", "none.csv"), 1, "none.csv: there is no such file. Check the path after --data."),
+        (("finsent", "--data", "none.csv"), 1, "none.csv: there is no such file. Check the path."),
         (("finsent", "--nodes", "0"), 2, "0 is not in the range x>=1"),
         (("finsent", "--gpus", "-1"), 2, "-1 is not in the range x>=1"),
         (("finsent", "--gpus", "many"), 2, "'many' is not a valid integer range"),

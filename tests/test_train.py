@@ -36,7 +36,8 @@ from hf_finetune.settings import Settings
 from hf_finetune.train import train
 from hf_finetune.train.callbacks import LogFile
 from hf_finetune.train.curve import draw_loss_curve
-from hf_finetune.train.trainer import RecipeTrainer, check_room, fault_in, keeps_at_most, removed_if_refused
+from hf_finetune.train.room import check_room, keeps_at_most, removed_if_refused
+from hf_finetune.train.trainer import RecipeTrainer, fault_in
 
 
 @dataclass

@@ -5,16 +5,12 @@ from pathlib import Path
 
 import click
 
-from hf_finetune.cli.run import prepare_libraries, rows_source, settle_run
+from hf_finetune.cli.run import prepare_libraries, rows_source, says_what_to_run, settle_run
 from hf_finetune.recipe import load_recipe
 
 
 @click.command()
-@click.argument("recipe")
-@click.argument("settings", nargs=-1, metavar="[NAME=VALUE]...")
-@click.option("--demo", is_flag=True, help="As in run.")
-@click.option("--data", metavar="FILE", help="As in run.")
-@click.option("--config", metavar="FILE", help="As in run.")
+@says_what_to_run
 @click.option("--steps", type=click.IntRange(min=2), default=5, show_default=True, help="Steps of each run.")
 @click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True, help="Runs of each way, in turn.")
 @click.option("--output", metavar="FOLDER", help="Where the results go; bench/NAME if not given.")

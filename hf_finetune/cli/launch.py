@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from hf_finetune.cli.run import settle_run
+from hf_finetune.cli.run import rows_source, says_what_to_run, settle_run
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import write_text
 from hf_finetune.launch import (
@@ -29,16 +29,12 @@ COUNT = click.IntRange(min=1)
 
 
 @click.command()
-@click.argument("recipe")
-@click.argument("settings", nargs=-1, metavar="[NAME=VALUE]...")
+@says_what_to_run
 @click.option("--nodes", type=COUNT, default=1, show_default=True, metavar="N", help="Machines.")
 @click.option("--gpus", type=COUNT, default=1, show_default=True, metavar="G", help="GPUs in each machine.")
 @click.option(
     "--accelerate-config", type=click.Choice(CONFIGS), help="How GPUs work together; ddp, or one_gpu for one."
 )
-@click.option("--demo", is_flag=True, help="As in run.")
-@click.option("--data", metavar="FILE", help="As in run.")
-@click.option("--config", metavar="FILE", help="As in run.")
 @click.option("--output", metavar="FOLDER", help="Where the two files go; launch/NAME if not given.")
 @click.option("--partition", metavar="NAME", help="Slurm's partition.")
 @click.option("--time", "time_limit", metavar="LIMIT", help="Slurm's time limit, for example 8:00:00.")
@@ -54,7 +50,8 @@ def launch(recipe: str, settings: Sequence[str], nodes: int, gpus: int, accelera
     """
     loaded = load_recipe(recipe)
     settle_run(loaded, settings, config, demo)
-    check_rows(loaded.name, demo, data)
+    if demo or data:  # a job may wait for days to find that a file is not there
+        rows_source(loaded, demo, data).locate()
     chosen = choose_config(accelerate_config, nodes, gpus)
     check_installed(chosen, submit)
     slurm = {"partition": partition, "time": time_limit, "account": account}
@@ -68,20 +65,6 @@ def launch(recipe: str, settings: Sequence[str], nodes: int, gpus: int, accelera
     click.echo(f"{place:15} {plain_command(plan, config_file)}")
     if submit:
         click.echo(submitted(script))
-
-
-def check_rows(recipe_name: str, demo: bool, data: str | None) -> None:
-    """Whether the rows that the command line names are there: a job may wait for days to find that they are not.
-
-    Raises:
-        RecipeError: when they are not.
-    """
-    from hf_finetune.demo import rows_file
-
-    if data and not Path(data).exists():
-        raise RecipeError(f"{data}: there is no such file. Check the path after --data.")
-    if demo and not data:
-        rows_file(recipe_name)
 
 
 def check_installed(config: str, submit: bool) -> None:

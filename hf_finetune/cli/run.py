@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,23 @@ if TYPE_CHECKING:
     from hf_finetune.settings import Settled
 
 
+def says_what_to_run(command: Callable[..., None]) -> Callable[..., None]:
+    """The words of a command line that name a recipe, its rows and its settings: the same in all that take them."""
+    for parameter in (
+        click.option("--config", metavar="FILE", help="Settings from a YAML file; NAME=VALUE wins over it."),
+        click.option("--data", metavar="FILE", help="Rows of your own instead of the recipe's data set."),
+        click.option(
+            "--demo", is_flag=True, help="Use the base model and the sample rows that ship with this package."
+        ),
+        click.argument("settings", nargs=-1, metavar="[NAME=VALUE]..."),
+        click.argument("recipe"),
+    ):
+        command = parameter(command)
+    return command
+
+
 @click.command()
-@click.argument("recipe")
-@click.argument("settings", nargs=-1, metavar="[NAME=VALUE]...")
-@click.option("--demo", is_flag=True, help="Use the base model and the sample rows that ship with this package.")
-@click.option("--data", metavar="FILE", help="Rows of your own instead of the recipe's data set.")
-@click.option("--config", metavar="FILE", help="Settings from a YAML file; NAME=VALUE wins over it.")
+@says_what_to_run
 @click.option("--dry-run", is_flag=True, help="Print the settings with the origin of each, and stop.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the output folder instead of going on with it.")
 def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, config: str | None, dry_run: bool,

@@ -3,10 +3,8 @@
 import json
 import math
 import os
-import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +14,14 @@ from transformers import PrinterCallback, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
-from hf_finetune.checkpoints import discard, keep_newest, seal, step_of, steps_of
-from hf_finetune.errors import RecipeError, first_line, plural
+from hf_finetune.checkpoints import keep_newest, seal, step_of
+from hf_finetune.errors import RecipeError
 from hf_finetune.interruption import interruption
 from hf_finetune.lora import fuse
 from hf_finetune.model import compute_dtype, dequantize_if_asked, explaining_full_memory, free_memory
 from hf_finetune.packing import NO_LOSS, Batch, PackedModel
 from hf_finetune.prepare import Encoded
-from hf_finetune.processes import highest, is_main, is_others_failure, num_processes, rank, sharding
+from hf_finetune.processes import highest, is_main, num_processes, rank, sharding
 from hf_finetune.progress import Progress
 from hf_finetune.settings import Settings
 from hf_finetune.train.batches import (
@@ -35,6 +33,7 @@ from hf_finetune.train.batches import (
     supervised_batch,
 )
 from hf_finetune.train.callbacks import EarlyStopping, LogFile, ProgressReport, SaveWhenAsked
+from hf_finetune.train.room import check_room, keeps_at_most, removed_if_refused
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -60,7 +59,6 @@ def train(
         RecipeError: when the loss is no longer a number, the GPU's memory is full, or a checkpoint cannot be written.
         Interrupted: when a signal asked to stop; what was trained so far has been saved.
     """
-    dequantize_if_asked(model, settings)
     trainer = RecipeTrainer(model, tokenizer, rows, adapter, settings, folder, progress, checkpoint)
     if is_main():
         check_room(folder, trainer.checkpoint_bytes(), settings.save_total_limit)
@@ -90,6 +88,7 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
     ) -> None:
         from datasets import Dataset
 
+        dequantize_if_asked(model, settings)
         self.rows = rows
         self.settings = settings
         self.saved_step = step_of(checkpoint) if checkpoint else 0
@@ -120,7 +119,7 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
         if settings.fused_lora and not sharding():
             fuse(self.model)
         self.is_packed = settings.padding_free and self._can("padding_free", progress)
-        self.is_supervised = settings.supervised_only and self._can("supervised_only", progress)
+        self.is_supervised = settings.supervised_only and (self.is_packed or self._can("supervised_only", progress))
         self.lean.switch(self.is_packed)
         self._collate: Callable[..., Batch] = (
             partial(packed_batch, shared_prefix=settings.shared_prefix) if self.is_packed
@@ -303,27 +302,6 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             self._globalstep_last_logged = window["last_logged_step"]
 
 
-def keeps_at_most(room: int, model: torch.nn.Module, forward: Callable[[], torch.Tensor]) -> bool:
-    """Whether a forward pass keeps no more bytes than `room` for its backward pass, besides the model's parameters."""
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        if sum(kept.values()) > room:
-            raise torch.OutOfMemoryError("before the memory is full")
-        return tensor.detach()  # not itself: a tensor that holds its own graph is never freed
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        try:
-            forward()
-        except torch.OutOfMemoryError:
-            return False
-    return True
-
-
 def fault_in(logs: Mapping[str, float], lowest_loss: float, vocabulary: int, is_float16: bool) -> str | None:
     """What in a log line says that a training is lost, after losses that once were as low as `lowest_loss`."""
     # Under float16 a gradient that overflows is normal: its step is left out and the scale lowered.
@@ -335,43 +313,6 @@ def fault_in(logs: Mapping[str, float], lowest_loss: float, vocabulary: int, is_
     if logs.get("loss", 0.0) > blind and lowest_loss < blind / 2:
         return f"the loss is {logs['loss']:.2f}, worse than blind guessing, and was {lowest_loss:.2f}"
     return None
-
-
-def check_room(folder: Path, checkpoint_bytes: int, count: int) -> None:
-    """Whether the disk has room for the newest checkpoints that are kept, the best one, and the one being written.
-
-    Raises:
-        RecipeError: when it has not.
-    """
-    missing = count + 2 - len(steps_of(folder / "checkpoints"))
-    needed, free = checkpoint_bytes * missing, shutil.disk_usage(folder).free
-    if free < needed:
-        raise RecipeError(
-            f"{folder}: {needed / 2**20:,.0f} MiB are needed for {plural(missing, 'checkpoint')}, and "
-            f"{free / 2**20:,.0f} MiB are free. Make room there, or name another folder with output_dir=FOLDER."
-        )
-
-
-@contextmanager
-def removed_if_refused(checkpoint: Path, needed: int) -> Iterator[None]:
-    """Removes a checkpoint that the disk refused half-way, and says so in one sentence; the ones before stay."""
-    try:
-        yield
-    except (OSError, RuntimeError, RecipeError) as error:
-        free = shutil.disk_usage(checkpoint.parent).free
-        is_read_only = not os.access(checkpoint.parent, os.W_OK)
-        # torch.save has a word of its own for each moment at which a disk can be full, so the disk itself is asked.
-        refused = isinstance(error, OSError) or isinstance(error.__cause__, OSError) or free < needed or is_read_only
-        if not refused or is_others_failure(error):
-            raise
-        if is_main():
-            discard(checkpoint)
-        why = "the folder may not be written to" if is_read_only else first_line(error.__cause__ or error)
-        raise RecipeError(
-            f"{checkpoint}: cannot be written: {why}. It needs about {needed / 2**20:,.0f} MiB, "
-            f"{free / 2**20:,.0f} MiB are free. Make room there and start the same command again: it goes on from the "
-            f"checkpoint before."
-        ) from error
 
 
 def _files_of(process: int) -> tuple[str, str]:
