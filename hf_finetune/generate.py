@@ -44,17 +44,18 @@ def choice_probabilities(
     order = sorted(range(len(rows)), key=lambda index: len(rows[index][0]), reverse=True)
     scores: list[list[float]] = [[] for _ in rows]
     lean = PackedModel(model)
+    shared = shared_start([question[:-1] for question, _ in rows])  # a choice is predicted from what is not shared
     few = [(question, answers[:2]) for question, answers in rows[:2]]
-    fault = lean.fault(*send_to_device([_padded(few, chat.pad_id), _packed(few)], model.device))
+    fault = lean.fault(*send_to_device([_padded(few, chat.pad_id), _packed(few, shared)], model.device))
     is_packed = fault is None
     if fault and progress:
         progress.tell(f"{stage}: each choice has its question computed again: {fault}.")
     most_choices = 4 * batch_size if is_packed else batch_size
-    with lean.switched(is_packed):
+    with lean.switched(is_packed), lean.remembering():
         batches = _cut(order, [len(own) for own in choices], most_choices)
         for numbers in tracked(batches, progress, stage, "batches"):
             some = [rows[number] for number in numbers]
-            batch = _packed(some) if is_packed else _padded(some, chat.pad_id)
+            batch = _packed(some, shared) if is_packed else _padded(some, chat.pad_id)
             own = _choice_scores(lean, send_to_device(batch, model.device), some, supervised_only=is_packed)
             for number, given in zip(numbers, own, strict=True):
                 scores[number] = given
@@ -99,12 +100,12 @@ def generate_texts(
     return texts
 
 
-def _packed(rows: Sequence[Question]) -> Batch:
-    """Questions with their choices end to end: what all begin with once, each question once, then its choices."""
-    shared = shared_start([question for question, _ in rows])
+def _packed(rows: Sequence[Question], shared: int) -> Batch:
+    """Questions end to end, each once and its choices after it; the `shared` tokens that all begin with stand first."""
     pairs = [(question, answer) for question, answers in rows for answer in answers]
     return pack(
-        [[question[:shared], question[shared:], answer] for question, answer in pairs],
+        rows[0][0][:shared],
+        [[question[shared:], answer] for question, answer in pairs],
         [[NO_LOSS] * len(question) + answer for question, answer in pairs],
     )
 

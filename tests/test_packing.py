@@ -110,14 +110,30 @@ def test_loss_and_gradients_are_those_of_padded_rows(name: str, checkpointing: b
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-    for cuts in ((0, 0), (9, 9), (9, 12)):
-        batch = pack([[row[: cuts[0]], row[cuts[0] : cuts[1]], row[cuts[1] :]] for row in rows], labels)
+    for first, second in ((0, 0), (9, 9), (0, 9), (9, 12)):
+        batch = pack(rows[0][:first], [[row[first:second], row[second:]] for row in rows], labels)
         lean.switch(packed=True)
         loss = lean.losses(model, batch).sum()
         assert loss.item() == pytest.approx(plain, rel=1e-6)
         assert_same(expected, gradients(model, loss))
         lean.switch(packed=False)
     assert plain_loss(model.eval(), padded(rows, labels)).item() == plain  # it is what it was before
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_beginning_that_is_remembered_changes_no_loss(name: str) -> None:
+    model = tiny(name, TAKEN[name])
+    rows, labels = sample()
+    batches = [pack(rows[0][:9], [[r[9:]] for r in rows[at]], labels[at]) for at in (slice(2), slice(2, None))]
+    lean = PackedModel(model)
+    with torch.inference_mode(), lean.switched(packed=True):
+        plain = torch.cat([lean.losses(model, batch) for batch in batches])
+        with lean.remembering():
+            one = lean.losses(model, batches[0])
+            computed: list[int] = []
+            model.get_input_embeddings().register_forward_hook(lambda _, ids, out: computed.append(ids[0].shape[1]))
+            torch.testing.assert_close(torch.cat([one, lean.losses(model, batches[1])]), plain)
+        assert computed == [batches[1]["input_ids"].shape[1] - 9]
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -127,7 +143,7 @@ def test_an_architecture_that_cannot_keep_rows_apart_is_refused(name: str) -> No
     why = PackedModel(model).refusal()
     assert why is not None
     assert why.startswith(f"{name}ForCausalLM ")
-    assert PackedModel(model).fault(supervised(padded(rows, labels)), pack([[row] for row in rows], labels)) == why
+    assert PackedModel(model).fault(supervised(padded(rows, labels)), pack([], [[row] for row in rows], labels)) == why
 
 
 def test_another_attention_than_the_plain_ones_is_refused() -> None:
@@ -138,11 +154,11 @@ def test_another_attention_than_the_plain_ones_is_refused() -> None:
 def test_a_model_that_gives_packed_rows_other_losses_is_found_out() -> None:
     model = tiny("Llama", {})
     rows, labels = sample()
-    whole, good = supervised(padded(rows, labels)), pack([[row] for row in rows], labels)
+    whole, good = supervised(padded(rows, labels)), pack([], [[row] for row in rows], labels)
     assert PackedModel(model).fault(whole, good) is None
-    leaking = pack([[[token for row in rows for token in row]]], [[label for own in labels for label in own]])
+    leaking = pack([], [[[token for row in rows for token in row]]], [[label for own in labels for label in own]])
     assert "the losses differ by" in str(PackedModel(model).fault(whole, leaking))
-    assert PackedModel(model).fault(whole, good | {"levels": good["levels"][0]}) is not None  # an error is a fault too
+    assert PackedModel(model).fault(whole, good | {"trees": ()}) is not None  # an error is a fault too
     now = PackedModel(model).losses(model, whole).sum().item()
     assert now == pytest.approx(plain_loss(model, padded(rows, labels)).item(), rel=1e-6)
 
@@ -152,7 +168,7 @@ def test_a_window_that_the_attention_is_not_told_is_found_out(monkeypatch: pytes
     rows, labels = sample()
     attend = PackedModel.attend
     monkeypatch.setattr(PackedModel, "attend", lambda *args, sliding_window=None, **options: attend(*args, **options))
-    fault = PackedModel(model).fault(supervised(padded(rows, labels)), pack([[row] for row in rows], labels))
+    fault = PackedModel(model).fault(supervised(padded(rows, labels)), pack([], [[row] for row in rows], labels))
     assert fault == "its attention is not told its sliding window"
 
 
@@ -161,7 +177,7 @@ def test_a_likelihood_that_is_no_number_is_a_fault(monkeypatch: pytest.MonkeyPat
     rows, labels = sample()
     attend = PackedModel.attend
     monkeypatch.setattr(PackedModel, "attend", lambda *args, **options: attend(*args, **options) * float("nan"))
-    fault = PackedModel(model).fault(supervised(padded(rows, labels)), pack([[row] for row in rows], labels))
+    fault = PackedModel(model).fault(supervised(padded(rows, labels)), pack([], [[row] for row in rows], labels))
     assert fault == "the losses differ by nan a token"
 
 
@@ -170,7 +186,7 @@ def test_a_model_that_took_packed_batches_can_be_freed() -> None:
     rows, labels = sample()
     lean = PackedModel(model)
     lean.switch(packed=True)
-    gradients(model, lean.losses(model, pack([[row] for row in rows], labels)).sum())
+    gradients(model, lean.losses(model, pack([], [[row] for row in rows], labels)).sum())
     alive = weakref.ref(model)
     del model, lean
     gc.collect()
@@ -194,33 +210,36 @@ def test_equal_beginnings_stand_in_the_packed_tokens_once() -> None:
         [[5, 6, 7, 8], [5, 6, 7, 9], [5, 6, 4]],
         [[NO_LOSS, NO_LOSS, 7, 8], [NO_LOSS] * 3 + [9], [NO_LOSS] * 3],
     )
-    cuts: list[list[list[int]]] = [[row[:2], row[2:3], row[3:]] for row in rows]
-    batch = pack(cuts, labels)
+    cuts: list[list[list[int]]] = [[row[2:3], row[3:]] for row in rows]
+    batch = pack([5, 6], cuts, labels)
     assert batch["input_ids"].tolist() == [[5, 6, 7]]  # nothing is predicted from what comes after
     assert batch["position_ids"].tolist() == [[0, 1, 2]]
-    assert batch["predictors"].tolist() == [1, 2, 2]
+    assert batch["predictors"].tolist() == [1, 2]
+    assert batch["predicted_from"].tolist() == [0, 1, 1]
     assert batch["shift_labels"].tolist() == [7, 8, 9]
     assert batch["rows"].tolist() == [0, 0, 1]
-    assert [level["keys"].tolist() for level in batch["levels"]] == [[[0, 1]], [[0, 1, 2]]]
+    assert [tree["tokens"].tolist() for tree in batch["trees"]] == [[[0, 1]], [[0]]]
 
 
 def test_rows_part_where_their_segments_do() -> None:
-    rows = [[[5, 6], [7], [8, 3]], [[5, 6], [7], [9, 3]], [[5, 6], [4, 3]]]
-    batch = pack(rows, [[*[NO_LOSS] * (sum(map(len, row)) - 1), 3] for row in rows])
-    assert batch["input_ids"].tolist() == [[5, 6, 7, 4, 8, 9]]
-    assert batch["position_ids"].tolist() == [[0, 1, 2, 2, 3, 3]]
-    assert batch["predictors"].tolist() == [4, 5, 3]
-    assert [level["keys"].tolist() for level in batch["levels"]] == [
-        [[0, 1]], [[0, 1, 2], [0, 1, 3]], [[0, 1, 2, 4], [0, 1, 2, 5]],
-    ]  # fmt: skip
-    assert [level["places"].tolist() for level in batch["levels"]] == [[[0, 1]], [[2], [2]], [[3], [3]]]
+    rows = [[[7], [8, 3]], [[4, 3]], [[7], [9, 3]]]
+    batch = pack([5, 6], rows, [[*[NO_LOSS] * (1 + sum(map(len, row))), 3] for row in rows])
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 4]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 3, 2]]
+    assert batch["predictors"][batch["predicted_from"]].tolist() == [3, 5, 4]
+    start, tree = batch["trees"]
+    assert tree["tokens"].tolist() == [[0, 1, 2], [3, 0, 0]]
+    assert tree["places"].tolist() == [[2, 3, 3], [2, 0, 0]]
+    assert tree["ends"].tolist() == [[3, 2, 3], [4, 0, 0]]  # 8 ends before 9, which does not see it
+    assert tree["kept"].tolist() == [0, 1, 2, 3]
+    assert [start["is_causal"], tree["is_causal"]] == [True, False]
 
 
 def test_a_batch_without_a_label_has_a_loss_that_can_go_back() -> None:
     model = tiny("Llama", {})
     lean = PackedModel(model)
     lean.switch(packed=True)
-    batch = pack([[[], [0]]], [[NO_LOSS]])
+    batch = pack([], [[[0]]], [[NO_LOSS]])
     given = gradients(model, lean.losses(model, batch).sum())
     assert given
     assert not any(gradient.any() for gradient in given.values())

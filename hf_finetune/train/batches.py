@@ -71,7 +71,7 @@ def packed_batch(rows: Sequence[Mapping[str, Sequence[int]]], shared_prefix: boo
     """Rows end to end, what they all begin with once, or each in whole."""
     ids = [list(row["input_ids"]) for row in rows]
     shared = shared_start(ids) if shared_prefix else 0
-    batch = pack([[own[:shared], own[shared:]] for own in ids], [row["labels"] for row in rows])
+    batch = pack(ids[0][:shared], [[own[shared:]] for own in ids], [row["labels"] for row in rows])
     return batch | {"labels": batch["shift_labels"]}  # the trainer counts labels where there is such a name
 
 
