@@ -4,6 +4,7 @@ Truth comes first, as in scikit-learn. A prediction of None is an unreadable ans
 and no class of its own.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,9 +19,9 @@ def accuracy(references: Sequence[object], predictions: Sequence[object]) -> flo
 
 def f1_by_class(references: Sequence[str], predictions: Sequence[str | None]) -> dict[str, float]:
     """F1 (harmonic mean of precision and recall) of each class that occurs in either sequence, sorted by name."""
-    pairs = list(zip(references, predictions, strict=True))
-    classes = sorted({*references, *(given for given in predictions if given is not None)})
-    return {name: _f1(name, pairs) for name in classes}
+    hits = Counter(wanted for wanted, given in zip(references, predictions, strict=True) if wanted == given)
+    named = Counter(references) + Counter(given for given in predictions if given is not None)
+    return {name: 2 * hits[name] / named[name] for name in sorted(named)}
 
 
 def macro_f1(references: Sequence[str], predictions: Sequence[str | None]) -> float:
@@ -40,9 +41,3 @@ def path(name: str) -> str:
     if name not in known:
         raise RecipeError(f"metrics: there is no metric {name!r}. {nearest(name, known)}")
     return str(folder / name)
-
-
-def _f1(name: str, pairs: Sequence[tuple[str, str | None]]) -> float:
-    hits = sum(wanted == given == name for wanted, given in pairs)
-    named = sum((wanted == name) + (given == name) for wanted, given in pairs)
-    return 2 * hits / named if named else 0.0
