@@ -114,6 +114,9 @@ class Settings(BaseModel):
     """Lay the rows of a batch end to end, each seeing itself alone, instead of filling them up to one length."""
     shared_prefix: bool = True  # ours
     """With padding_free: compute what the rows of a batch begin with once; lora_dropout then drops the same of it."""
+    group_by: Literal["length", "prefix"] | None = None  # ours: rows at random, so that no batch is of one kind
+    """Rows that come in one batch: equally long ones (less padding, for a base that is off padding_free), or those
+    that begin with the same prompt for long, as with one schema (computed once). Each epoch still has each row once."""
     supervised_only: bool = True  # ours
     """Project onto the vocabulary only where a token carries loss."""
     max_length: Positive = 1024  # TRL's SFTConfig

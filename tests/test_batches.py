@@ -1,8 +1,11 @@
-"""The order of rows does not depend on the number of processes."""
+"""Batches: the same for any number of processes; what their rows have in common stands in them once."""
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from hf_finetune.train.batches import ShardedBatches
+from hf_finetune.packing import PackedModel
+from hf_finetune.train.batches import ShardedBatches, groups_of, packed_batch
 
 
 def of_all(num_rows: int, size: int, processes: int, epoch: int) -> list[list[int]]:
@@ -42,3 +45,48 @@ def test_epochs_have_other_orders_and_a_seed_the_same_ones() -> None:
 
 def test_without_a_seed_rows_come_in_their_own_order() -> None:
     assert list(ShardedBatches(5, 2, None)) == [[0, 1], [2, 3], [4]]
+
+
+def schemas() -> list[dict[str, list[int]]]:
+    """Twelve questions on three schemas of 20 tokens, one after another, behind one instruction; answers of two."""
+    chance = torch.Generator().manual_seed(2)
+    instruction, *schema = (torch.randint(3, 60, (n,), generator=chance).tolist() for n in (6, 20, 20, 20))
+    own = [torch.randint(3, 60, (2 + n % 4,), generator=chance).tolist() for n in range(12)]
+    ids = [instruction + schema[n % 3] + own[n] for n in range(12)]
+    return [{"input_ids": row, "labels": [-100] * (len(row) - 2) + row[-2:]} for row in ids]
+
+
+def test_rows_of_one_schema_come_in_one_batch_when_asked() -> None:
+    rows = schemas()
+    shards = ShardedBatches(len(rows), 4, 42, groups=groups_of(rows, "prefix"))
+    first, second = shards.batches(0), shards.batches(1)
+    assert sorted(sorted(row % 3 for row in batch) for batch in first) == [[0] * 4, [1] * 4, [2] * 4]
+    assert sorted(row for batch in first for row in batch) == list(range(12))
+    assert first != second
+    assert groups_of(rows, None) == []
+
+
+def test_equally_long_rows_come_in_one_batch_when_asked() -> None:
+    rows = schemas()
+    lengths = [len(row["input_ids"]) for row in rows]
+    batches = ShardedBatches(len(rows), 3, 42, groups=groups_of(rows, "length")).batches(0)
+    assert sorted(sorted(lengths[row] for row in batch) for batch in batches) == [
+        [28] * 3,
+        [29] * 3,
+        [30] * 3,
+        [31] * 3,
+    ]
+
+
+def test_what_some_rows_go_on_with_is_computed_once_with_the_same_losses() -> None:
+    rows = schemas()
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+    ).eval()
+    lean = PackedModel(model)
+    plain, packed = packed_batch(rows, shared_prefix=False), packed_batch(rows, shared_prefix=True)
+    # 20 tokens of three schemas, an instruction, and of each row what is its own less the last token
+    assert packed["input_ids"].shape[1] == 6 + 3 * 20 + sum(len(row["input_ids"]) - 27 for row in rows)
+    with lean.switched(packed=True):
+        torch.testing.assert_close(lean.losses(model, packed), lean.losses(model, plain))

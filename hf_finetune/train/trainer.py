@@ -28,6 +28,7 @@ from hf_finetune.train.batches import (
     SILENT_ROW,
     EpochLoader,
     ShardedBatches,
+    groups_of,
     ignore_signals,
     packed_batch,
     supervised_batch,
@@ -131,6 +132,7 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             self.model.enable_input_require_grads()  # else there is nothing that a checkpointed layer could go back to
         self.first_lost_step = torch.tensor(math.inf, device=self.args.device)
         self.train_batches = self._batches(rows.train, settings.per_device_train_batch_size, settings.seed)
+        self.train_batches.groups = groups_of(rows.train, settings.group_by)
         self.stop.steps_in_epoch = math.ceil(len(self.train_batches) / settings.gradient_accumulation_steps)
 
     def get_train_dataloader(self) -> EpochLoader:
