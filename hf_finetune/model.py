@@ -244,7 +244,7 @@ def compute_dtype(settings: Settings) -> Any:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def dequantize_if_asked(model: "PreTrainedModel", settings: Settings) -> None:
+def dequantize_if_asked(model: "PreTrainedModel", settings: Settings) -> bool:
     """Replaces 4-bit layers by plain ones of the same numbers; `auto`: if that takes a quarter of the free memory.
 
     The numbers are those that the 4-bit layers would be turned into in each forward and each backward pass.
@@ -256,12 +256,13 @@ def dequantize_if_asked(model: "PreTrainedModel", settings: Settings) -> None:
     needed = sum(layer.weight.quant_state.shape.numel() * layer.compute_dtype.itemsize for layer in layers.values())
     fits = not sharding() and not highest(float(needed > free_memory() / 4))  # all processes hold the same
     if not (fits if settings.dequantize_once == "auto" else settings.dequantize_once):
-        return
+        return False
     for name, layer in layers.items():
         weight = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
         plain = torch.nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
         plain.weight, plain.bias = torch.nn.Parameter(weight.to(layer.compute_dtype), False), layer.bias
         model.set_submodule(name, plain)
+    return bool(layers)
 
 
 def free_memory() -> int:

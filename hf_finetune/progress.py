@@ -44,6 +44,8 @@ class Session:
     """How it ended, as a verb; it was killed until it says otherwise."""
     reason: str = ""
     """Why it failed, in the words of the error."""
+    gains: dict[str, Any] = field(default_factory=dict)
+    """Which gains of speed the training had: what `auto` and the base came to."""
     stage: str = ""
     done: int = 0
     total: int = 0

@@ -104,7 +104,8 @@ class Settings(BaseModel):
     neftune_noise_alpha: float | None = None
     """Noise on the embeddings while training (NEFTune, arXiv:2310.05914)."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
-    """Compute activations again in the backward pass: less memory, a third more time; auto: when they do not fit."""
+    """Compute activations again in the backward pass: less memory, a third more time; auto: in as many layers as it
+    takes for the rest to fit."""
     dequantize_once: bool | Literal["auto"] = "auto"
     """Hold 4-bit layers as the numbers they stand for, not dequantise them in each pass; auto: when that takes no more
     than a quarter of the free memory."""

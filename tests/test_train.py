@@ -27,7 +27,7 @@ from conftest import sample_rows
 from hf_finetune.chat import ChatFormat
 from hf_finetune.checkpoints import best_of, state_of, steps_of
 from hf_finetune.errors import RecipeError
-from hf_finetune.files import read_jsonl, sha256
+from hf_finetune.files import read_json, read_jsonl, sha256
 from hf_finetune.model import adapter_config, find_base_model, load_base_model, load_tokenizer
 from hf_finetune.prepare import Encoded
 from hf_finetune.progress import Progress, Session
@@ -188,9 +188,9 @@ def test_experts_are_balanced_as_in_the_plain_computation(tiny_base: Path, tmp_p
     assert told == [f"padding_free is off: {why}.", f"supervised_only is off: {why}."]
 
 
-@pytest.mark.parametrize(("free", "recomputes"), [(10**5, True), (10**10, False)])
+@pytest.mark.parametrize(("free", "computed"), [(10**5, 4), (3 * 10**6, 3), (10**10, 2)])
 def test_activations_are_computed_again_only_where_they_do_not_fit(
-    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, recomputes: bool
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, computed: int
 ) -> None:
     ran: list[str] = []
     step = RecipeTrainer.training_step
@@ -204,7 +204,9 @@ def test_activations_are_computed_again_only_where_they_do_not_fit(
     monkeypatch.setattr("hf_finetune.train.trainer.free_memory", lambda: free)
     monkeypatch.setattr(RecipeTrainer, "training_step", watched_step)
     trained(tiny_base, tmp_path, **SHORT | {"max_steps": 1})
-    assert ran.count("LlamaAttention") == (4 if recomputes else 2)  # both layers once more, in the backward pass
+    assert ran.count("LlamaAttention") == computed  # each of two layers, and some once more in the backward pass
+    layers = {4: "one layer in 1", 3: "one layer in 4", 2: "none"}
+    assert read_json(tmp_path / "progress.json")["gains"]["gradient_checkpointing"] == layers[computed]
 
 
 def test_the_memory_that_a_forward_pass_keeps_is_counted() -> None:

@@ -89,7 +89,7 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
     ) -> None:
         from datasets import Dataset
 
-        dequantize_if_asked(model, settings)
+        is_dequantized = dequantize_if_asked(model, settings)
         self.rows = rows
         self.settings = settings
         self.saved_step = step_of(checkpoint) if checkpoint else 0
@@ -117,8 +117,7 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
                 # TRL casts a QLoRA adapter to bfloat16: small steps are lost, and a resume, in float32, is another run.
                 parameter.data = parameter.data.float()
         self.lean = PackedModel(self.model)
-        if settings.fused_lora and not sharding():
-            fuse(self.model)
+        num_fused = fuse(self.model) if settings.fused_lora and not sharding() else 0
         self.is_packed = settings.padding_free and self._can("padding_free", progress)
         self.is_supervised = settings.supervised_only and (self.is_packed or self._can("supervised_only", progress))
         self.lean.switch(self.is_packed)
@@ -127,9 +126,16 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             else partial(supervised_batch, collator=self.data_collator) if self.is_supervised
             else self.data_collator
         )  # fmt: skip
-        if settings.gradient_checkpointing == "auto" and not sharding() and not self._activations_fit():
-            self.args.activation_checkpointing = True
-            self.model.enable_input_require_grads()  # else there is nothing that a checkpointed layer could go back to
+        if settings.gradient_checkpointing == "auto" and not sharding():
+            self._checkpoint_what_does_not_fit()
+        progress.session.gains = {
+            "padding_free": self.is_packed,
+            "shared_prefix": self.is_packed and settings.shared_prefix,
+            "supervised_only": self.is_supervised,
+            "fused_lora": num_fused > 0,
+            "dequantize_once": is_dequantized,
+            "gradient_checkpointing": self._checkpointed(),
+        }
         self.first_lost_step = torch.tensor(math.inf, device=self.args.device)
         self.train_batches = self._batches(rows.train, settings.per_device_train_batch_size, settings.seed)
         self.train_batches.groups = groups_of(rows.train, settings.group_by)
@@ -223,6 +229,22 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             progress.tell(f"{setting} is off: {why or 'as in another process'}.")
             return False
         return True
+
+    def _checkpoint_what_does_not_fit(self) -> None:
+        """Has as few layers as possible compute their activations again: none, every fourth, every second, or all."""
+        for every in (0, 4, 2, 1):
+            if every:
+                self.args.activation_checkpointing = True
+                self.args.activation_checkpointing_kwargs = {"every_n_layers": every, "use_reentrant": False}
+                self.model.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=every)
+                self.model.enable_input_require_grads()  # else a checkpointed layer has nothing to go back to
+            if every == 1 or self._activations_fit():
+                return
+
+    def _checkpointed(self) -> str:
+        """Which layers compute their activations again."""
+        every = (self.args.activation_checkpointing_kwargs or {}).get("every_n_layers", 1)
+        return f"one layer in {every}" if self.args.activation_checkpointing else "none"
 
     def _activations_fit(self) -> bool:
         """Whether the activations of the longest rows, sharing nothing, stay in memory until the backward pass."""
