@@ -13,7 +13,7 @@ from typing import Any
 
 from hf_finetune.chat import ChatFormat
 from hf_finetune.data.sources import Source
-from hf_finetune.errors import RecipeError, first_line
+from hf_finetune.errors import RecipeError, first_line, plural
 from hf_finetune.files import whole_file, write_json, write_text
 from hf_finetune.model import (
     BaseModel,
@@ -55,6 +55,15 @@ class Measured:
     losses: list[float]
 
 
+@dataclass(frozen=True)
+class Reached:
+    """How far one way comes in the time that is given to each."""
+
+    way: str
+    steps: int
+    validation_loss: float
+
+
 def ways() -> dict[str, dict[str, Any]]:
     """Plain, each gain alone, all but one, and all; the settings of each."""
     alone = {f"{name} alone": dict(PLAIN) | _with_what_it_needs(name) for name in GAINS}
@@ -63,13 +72,13 @@ def ways() -> dict[str, dict[str, Any]]:
 
 
 def bench(
-    recipe: Recipe[Any], source: Source, settled: Settled, folder: Path, steps: int, rounds: int,
+    recipe: Recipe[Any], source: Source, settled: Settled, folder: Path, steps: int, rounds: int, seconds: int,
     say: Callable[[str], None], prepare_process: Callable[[], None],
 ) -> None:  # fmt: skip
     """Leaves bench.json, bench.md and bench.png in `folder`: the first rows of the recipe, trained in each way.
 
     Each way runs in a process of its own, which calls `prepare_process` first, `rounds` times, in turn; its best round
-    counts.
+    counts. Then the plain way and all gains together train for so many seconds each, if any.
 
     Raises:
         RecipeError: when the rows or the base cannot be read, or there are too few rows.
@@ -86,23 +95,31 @@ def bench(
     if len(encoded.train) < 2 * size:
         raise RecipeError(f"bench: {len(encoded.train)} training rows are too few. Give more, or a smaller batch.")
     folder.mkdir(parents=True, exist_ok=True)
-    turns = [(way, values) for _ in range(rounds) for way, values in ways().items()]
-    best: dict[str, Measured] = {}
-    for way, values in tracked(turns, progress, "bench", "runs"):
-        changed = {"max_steps": steps + 1, "num_train_epochs": 1.0, "eval_strategy": "steps", "eval_steps": steps + 2}
-        one = settings.model_copy(update=values | changed | {"logging_steps": 1, "report_to": ["none"]})
-        # A process of its own: its memory is this way's alone, and nothing that was patched stays.
+
+    def run(work: Callable[[str, BaseModel, Encoded, Settings], Any], way: str, num_steps: int) -> Any:
+        """In a process of its own: its memory is this way's alone, and nothing that was patched stays."""
+        changed = {"max_steps": num_steps, "num_train_epochs": 1.0, "eval_strategy": "steps", "eval_steps": 10**9}
+        one = settings.model_copy(update=ways()[way] | changed | {"logging_steps": 1, "report_to": ["none"]})
         try:
             with ProcessPoolExecutor(1, get_context("spawn"), prepare_process) as alone:
-                measured = alone.submit(measure, way, base, encoded, one).result()
+                return alone.submit(work, way, base, encoded, one).result()
         except (RecipeError, BrokenProcessPool) as error:
             say(f"{way}: left out, as it does not run here: {first_line(error)}")
-            continue
-        if way not in best or measured.seconds < best[way].seconds:
+
+    best: dict[str, Measured] = {}
+    for way in tracked(list(ways()) * rounds, progress, "bench", "runs"):
+        measured = run(measure, way, steps + 1)
+        if measured and (way not in best or measured.seconds < best[way].seconds):
             best[way] = measured
     if not best:
         raise RecipeError("bench: nothing of it runs here. Take a smaller batch, or a smaller base.")
     results = list(best.values())
+    compared = [way for way in ("plain", "all") if seconds and way in best]
+    reached = [
+        found
+        for way in tracked(compared, progress, "bench quality", "runs")
+        if (found := run(reach, way, max(1, int(seconds / best[way].seconds))))
+    ]
     write_json(
         folder / "bench.json",
         {
@@ -112,6 +129,8 @@ def bench(
             "steps": steps,
             "rounds": rounds,
             "ways": [asdict(result) for result in results],
+            "seconds": seconds,
+            "reached": [asdict(result) for result in reached],
             "hardware": describe_hardware(),
             "computing": describe_computing(settings),
             "versions": installed_versions(),
@@ -119,7 +138,7 @@ def bench(
         },
     )
     (folder / FILE).unlink(missing_ok=True)  # how far it was
-    table = as_markdown(results)
+    table = as_markdown(results, reached, seconds)
     write_text(folder / "bench.md", table)
     draw(results, folder / "bench.png")
     say("\n" + table)
@@ -127,20 +146,9 @@ def bench(
 
 def measure(way: str, base: BaseModel, rows: Encoded, settings: Settings) -> Measured:
     """Trains `settings.max_steps` steps; the first is not counted, since it warms up."""
-    import torch
-
-    from hf_finetune.train.trainer import RecipeTrainer
-
+    few = Encoded(rows.train, rows.validation[:1], rows.train_lines, rows.facts)
     with tempfile.TemporaryDirectory() as folder:
-        model = load_base_model(base, settings)
-        adapter = adapter_config(model, settings)
-        few = Encoded(rows.train, rows.validation[:1], rows.train_lines, rows.facts)
-        progress = Progress(Session(now()), Path(folder), lambda line: None)
-        trainer = RecipeTrainer(model, load_tokenizer(base), few, adapter, settings, Path(folder), progress, None)
-        clock = _clock(torch.cuda.is_available())
-        trainer.add_callback(clock)
-        with explaining_full_memory("Take a smaller batch."):
-            trainer.train()
+        trainer, clock = _train(base, few, settings, Path(folder))
     size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     batches = trainer.train_batches.batches(0)[settings.gradient_accumulation_steps :][: len(clock.seconds) - 1]
     tokens = [len(rows.train[row]["input_ids"]) for batch in batches for row in batch]
@@ -149,8 +157,35 @@ def measure(way: str, base: BaseModel, rows: Encoded, settings: Settings) -> Mea
     return Measured(way, seconds, size / seconds, size * mean_tokens / seconds, peak_memory_gib(), clock.losses)
 
 
-def as_markdown(results: Sequence[Measured]) -> str:
-    """A line a way: how many times the speed of the first one, which is the plain one if it runs, and what it took."""
+def reach(way: str, base: BaseModel, rows: Encoded, settings: Settings) -> Reached:
+    """Trains `settings.max_steps` steps, after which the trainer takes the loss of the validation rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer, _ = _train(base, rows, settings, Path(folder))
+    return Reached(way, settings.max_steps, trainer.state.best_metric)
+
+
+def _train(base: BaseModel, rows: Encoded, settings: Settings, folder: Path) -> tuple[Any, Any]:
+    """A trainer that has trained, and the clock that watched it."""
+    import torch
+
+    from hf_finetune.train.trainer import RecipeTrainer
+
+    model = load_base_model(base, settings)
+    adapter = adapter_config(model, settings)
+    progress = Progress(Session(now()), folder, lambda line: None)
+    trainer = RecipeTrainer(model, load_tokenizer(base), rows, adapter, settings, folder, progress, None)
+    clock = _clock(torch.cuda.is_available())
+    trainer.add_callback(clock)
+    with explaining_full_memory("Take a smaller batch."):
+        trainer.train()
+    return trainer, clock
+
+
+def as_markdown(results: Sequence[Measured], reached: Sequence[Reached] = (), seconds: int = 0) -> str:
+    """A line a way: how many times the speed of the first one, which is the plain one if it runs, and what it took.
+
+    Below it, how far each came in so many seconds.
+    """
     plain = results[0]
     lines = [
         "| way | speed | seconds a step | rows/s | tokens/s | peak memory (GiB) | loss apart from the first |",
@@ -168,6 +203,8 @@ def as_markdown(results: Sequence[Measured]) -> str:
             f"{apart:.0e}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    came = [f"{one.way} {plural(one.steps, 'step')}, validation loss {one.validation_loss:.4f}" for one in reached]
+    lines += ["", f"In {seconds} seconds of training: {'; '.join(came)}."] if came else []
     return "\n".join([*lines, ""])
 
 

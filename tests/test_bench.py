@@ -6,7 +6,7 @@ import pytest
 
 import hf_finetune.bench
 from conftest import run_cli, sample_rows, write_rows
-from hf_finetune.bench import GAINS, PLAIN, Measured, as_markdown, bench, ways
+from hf_finetune.bench import GAINS, PLAIN, Measured, Reached, as_markdown, bench, ways
 from hf_finetune.cli.run import prepare_libraries, settle_run
 from hf_finetune.data.sources import LocalFile
 from hf_finetune.errors import RecipeError
@@ -38,6 +38,10 @@ def test_the_table_tells_speed_and_losses_against_plain() -> None:
         "| plain | 1.00 | 2.000 | 4.0 | 80 | 1.50 | 0e+00 |",
         "| all | 4.00 | 0.500 | 16.0 | 320 | 0.50 | 1e-03 |",
     ]
+    came = as_markdown([slow, fast], [Reached("plain", 1, 2.5), Reached("all", 4, 1.25)], 2).splitlines()[-1]
+    assert (
+        came == "In 2 seconds of training: plain 1 step, validation loss 2.5000; all 4 steps, validation loss 1.2500."
+    )
 
 
 def test_too_few_rows_are_refused(tiny_base: Path, tmp_path: Path) -> None:
@@ -65,14 +69,18 @@ def test_a_bench_trains_in_each_way_and_leaves_its_results(
     words = [f"model_name_or_path={tiny_base}", "per_device_train_batch_size=8", "lora_dropout=0"]
     settled = settle_run(recipe, words, None, demo=False)
     said: list[str] = []
-    bench(recipe, rows, settled, tmp_path / "bench", 3, 1, said.append, prepare_libraries)
+    bench(recipe, rows, settled, tmp_path / "bench", 3, 1, 1, said.append, prepare_libraries)
     written = read_json(tmp_path / "bench" / "bench.json")
     plain, all_ = (Measured(**way) for way in written["ways"])
     assert (plain.way, all_.way, written["rows_a_step"]) == ("plain", "all", 8)
     assert len(plain.losses) == 4
     assert plain.losses == pytest.approx(all_.losses, rel=1e-5)
     assert plain.tokens_per_second * plain.seconds == pytest.approx(all_.tokens_per_second * all_.seconds)
+    slow, fast = (Reached(**way) for way in written["reached"])
+    assert (slow.way, fast.way) == ("plain", "all")
+    assert slow.steps == max(1, int(1 / plain.seconds)) < fast.steps
+    assert slow.validation_loss > fast.validation_loss > 0
     assert sorted(path.name for path in (tmp_path / "bench").iterdir()) == ["bench.json", "bench.md", "bench.png"]
     assert said[-1].strip() == (tmp_path / "bench" / "bench.md").read_text().strip()
     with pytest.raises(RecipeError, match="no such file"):
-        bench(recipe, LocalFile("nowhere.jsonl"), settled, tmp_path / "other", 3, 1, said.append, prepare_libraries)
+        bench(recipe, LocalFile("nowhere.jsonl"), settled, tmp_path / "other", 3, 1, 0, said.append, prepare_libraries)

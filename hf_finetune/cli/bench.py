@@ -13,9 +13,16 @@ from hf_finetune.recipe import load_recipe
 @says_what_to_run
 @click.option("--steps", type=click.IntRange(min=2), default=5, show_default=True, help="Steps of each run.")
 @click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True, help="Runs of each way, in turn.")
+@click.option(
+    "--seconds",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Also train plain and all for so many seconds each, and compare the validation loss.",
+)
 @click.option("--output", metavar="FOLDER", help="Where the results go; bench/NAME if not given.")
 def bench(recipe: str, settings: Sequence[str], demo: bool, data: str | None, config: str | None, steps: int,
-          rounds: int, output: str | None) -> None:  # fmt: skip
+          rounds: int, seconds: int, output: str | None) -> None:  # fmt: skip
     """Train a few steps of RECIPE with and without each gain of speed, and show what each is worth here.
 
     Plain is TRL's own computation. The results are also left as bench.json, bench.md and bench.png.
@@ -26,5 +33,6 @@ def bench(recipe: str, settings: Sequence[str], demo: bool, data: str | None, co
     from hf_finetune.bench import bench as measured
 
     folder = Path(output or f"bench/{loaded.name}")
-    measured(loaded, rows_source(loaded, demo, data), settled, folder, steps, rounds, click.echo, prepare_libraries)
+    source = rows_source(loaded, demo, data)
+    measured(loaded, source, settled, folder, steps, rounds, seconds, click.echo, prepare_libraries)
     click.echo(f"results   {folder}: bench.json, bench.md, bench.png")
