@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,10 +17,11 @@ from hf_finetune.data.sources import Source
 from hf_finetune.data.splits import SPLITS, Example, split_examples
 from hf_finetune.errors import RecipeError, plural
 from hf_finetune.files import sha256, write_json, write_jsonl
-from hf_finetune.progress import Progress, tracked
+from hf_finetune.progress import Progress
 from hf_finetune.recipe import Recipe, shares_choices
 from hf_finetune.settings import Settings
 from hf_finetune.testing import marks_the_gold_completion_full, scores_lie_in_0_to_1
+from hf_finetune.tokens import tokenize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,10 +88,9 @@ def encode(
     Raises:
         RecipeError: when no row of a split is short enough.
     """
-    rows = [(name, row) for name in SPLITS for row in prepared.rows[name]]
-    examples: dict[str, list[dict[str, list[int]]]] = {name: [] for name in SPLITS}
-    for name, row in tracked(rows, progress, "tokenise", "rows"):
-        examples[name].append(chat.example(recipe.prompt(row), recipe.completion(row)))
+    rows = [row for name in SPLITS for row in prepared.rows[name]]
+    given = iter(tokenize(chat, [(recipe.prompt(row), recipe.completion(row)) for row in rows], progress))
+    examples = {name: list(islice(given, len(prepared.rows[name]))) for name in SPLITS}
     lengths = {name: [len(example["input_ids"]) for example in examples[name]] for name in SPLITS}
     fitting = {name: [e for e in examples[name] if len(e["input_ids"]) <= max_length] for name in SPLITS}
     for name in ("train", "validation"):
