@@ -26,7 +26,9 @@ FREE_SETTINGS = (
 )  # fmt: skip
 """Settings that change nothing of a run's result, and so may be others when it is gone on with."""
 
-SESSION_FACTS = ("started", "seconds", "training_seconds", "first_step", "last_step", "peak_memory_gib", "ended")
+SESSION_FACTS = (
+    "started", "seconds", "training_seconds", "first_step", "last_step", "peak_memory_gib", "gains", "ended",
+)  # fmt: skip
 
 
 @dataclass

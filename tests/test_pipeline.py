@@ -69,6 +69,15 @@ def test_the_demo_teaches_something_and_says_how_sure_it_is(demo: Path) -> None:
     )
 
 
+def test_the_record_tells_which_gains_of_speed_there_were(demo: Path) -> None:
+    assert [session["gains"] for session in read_json(demo / "run.json")["sessions"]] == [
+        {
+            "padding_free": True, "shared_prefix": True, "supervised_only": True, "fused_lora": True,
+            "dequantize_once": True, "gradient_checkpointing": "none",
+        }
+    ]  # fmt: skip
+
+
 def test_what_is_seen_is_a_page(demo: Path) -> None:
     said = (demo / "said").read_text()
     assert "demonstration model" in said
