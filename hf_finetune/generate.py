@@ -46,19 +46,21 @@ def choice_probabilities(
     lean = PackedModel(model)
     shared = shared_start([question[:-1] for question, _ in rows])  # a choice is predicted from what is not shared
     few = [(question, answers[:2]) for question, answers in rows[:2]]
-    fault = lean.fault(*send_to_device([_padded(few, chat.pad_id), _packed(few, shared)], model.device))
-    is_packed = fault is None
-    if fault and progress:
-        progress.tell(f"{stage}: each choice has its question computed again: {fault}.")
-    most_choices = 4 * batch_size if is_packed else batch_size
-    with lean.switched(is_packed), lean.remembering():
-        batches = _cut(order, [len(own) for own in choices], most_choices)
-        for numbers in tracked(batches, progress, stage, "batches"):
-            some = [rows[number] for number in numbers]
-            batch = _packed(some, shared) if is_packed else _padded(some, chat.pad_id)
-            own = _choice_scores(lean, send_to_device(batch, model.device), some, supervised_only=is_packed)
-            for number, given in zip(numbers, own, strict=True):
-                scores[number] = given
+    few_both_ways = send_to_device([_padded(few, chat.pad_id), _packed(few, shared)], model.device)
+    model.eval()
+    with lean.remembering():
+        fault = lean.fault(*few_both_ways) or lean.fault(*few_both_ways)  # then with what was remembered
+        if fault and progress:
+            progress.tell(f"{stage}: each choice has its question computed again: {fault}.")
+        most_choices = batch_size if fault else 4 * batch_size
+        with lean.switched(not fault):
+            batches = _cut(order, [len(own) for own in choices], most_choices)
+            for numbers in tracked(batches, progress, stage, "batches"):
+                some = [rows[number] for number in numbers]
+                batch = _padded(some, chat.pad_id) if fault else _packed(some, shared)
+                own = _choice_scores(lean, send_to_device(batch, model.device), some, supervised_only=not fault)
+                for number, given in zip(numbers, own, strict=True):
+                    scores[number] = given
     if not all(math.isfinite(score) for own in scores for score in own):
         raise RecipeError(
             f"{stage}: a likelihood is not a number. Try dtype=bfloat16 or float32, or a lower learning_rate."

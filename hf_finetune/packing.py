@@ -26,12 +26,12 @@ Tree = dict[str, Any]
 
 
 def pack(beginning: Sequence[int], rows: Sequence[Sequence[Sequence[int]]], labels: Sequence[Sequence[int]]) -> Batch:
-    """One sequence of token ids for rows that begin alike and then are given as segments; nothing stands in it twice.
+    """One sequence of token ids for rows that all begin alike and then are given as segments.
 
     A row is the tokens of `beginning` and of its segments one after another, and sees only them; `labels[i]` has a
-    label for each of its tokens, -100 where no loss is taken. Rows whose first segments are equal share these too: the
-    packed tokens are a tree in depth-first order. What comes after the last token that a label is predicted from is
-    left out.
+    label for each of its tokens, -100 where no loss is taken. The beginning stands in the sequence once, and so do the
+    first segments of rows in which these are equal: the packed tokens are a tree in depth-first order. What comes after
+    the last token that a label is predicted from is left out.
 
     Returns:
         `input_ids` and `position_ids`, (1, tokens); `predictors`: the packed tokens that a label is predicted from;
@@ -40,6 +40,7 @@ def pack(beginning: Sequence[int], rows: Sequence[Sequence[Sequence[int]]], labe
     """
     import torch
 
+    rows = [[segment for segment in row if segment] for row in rows]
     needed = [max((n for n, label in enumerate(own) if label != NO_LOSS), default=0) for own in labels]
     if not any(needed):
         needed[0] = 1  # a batch is not empty
@@ -85,10 +86,7 @@ def pack(beginning: Sequence[int], rows: Sequence[Sequence[Sequence[int]]], labe
         "shift_labels": targets,
         "predicted_from": predicted_from,
         "rows": of_rows,
-        "trees": (
-            _tree(0, [range(common)], positions, [common] * common),
-            _tree(common, branches, positions, ends),
-        ),
+        "trees": (_tree(0, [range(common)], [common] * common), _tree(common, branches, ends)),
     }
 
 
@@ -114,29 +112,35 @@ def supervised(batch: Batch) -> Batch:
     }
 
 
-def _tree(common: int, branches: Sequence[range], positions: Sequence[int], ends: Sequence[int]) -> Tree:
+def _tree(common: int, branches: Sequence[range], ends: Sequence[int]) -> Tree:
     """What the attention needs for packed tokens that fall apart into branches which see nothing of each other.
 
     The branches are padded to a rectangle there, and nowhere else. A token sees all of the `common` tokens before the
-    first branch, and those before it in its branch which do not end before it.
+    first branch, and the tokens of its own branch that lead to it. Two rows `a b c` and `a b d`, and a row `e`:
+
+        tokens  0 1 2 3 | 4      what stands there: a b c d | e
+        ends    4 4 3 4 | 5      c ends before d, so d does not see it; a and b go on to the end of the branch
 
     Returns:
-        `common`; `tokens`, (branches, longest branch): those of each branch, counted from the first branch on; `places`
-        and `ends`, of the same shape: a token's position in its row, and the first token that is not below it, 0 for
-        padding; `kept`: which of the flattened tokens are no padding; `is_causal`: a token sees just those before it.
+        `common`; `tokens`, (branches, longest branch): the numbers of those of each branch, the first of all branches
+        being 0, with the branch's first for padding; `ends`, of the same shape: the first token after each that it does
+        not lead to, 0 for padding; `kept`: which of the flattened tokens are no padding; `is_causal`: there are no
+        common tokens, and each token leads to all that come after it in its branch.
     """
     import torch
 
     longest = max(map(len, branches), default=0)
 
     def rectangle(values: Iterable[Sequence[int]]) -> "torch.Tensor":
-        return torch.tensor([[*own, *[0] * (longest - len(own))] for own in values], dtype=torch.long)
+        return torch.tensor([list(own) for own in values], dtype=torch.long)
 
     return {
         "common": common,
-        "tokens": rectangle(range(own.start - common, own.stop - common) for own in branches),
-        "places": rectangle(positions[own.start : own.stop] for own in branches),
-        "ends": rectangle([end - common for end in ends[own.start : own.stop]] for own in branches),
+        # Padding that sees nothing would give a softmax without a number in float16.
+        "tokens": rectangle(
+            [token - common for token in (*own, *[own.start] * (longest - len(own)))] for own in branches
+        ),
+        "ends": rectangle([*(ends[token] - common for token in own), *[0] * (longest - len(own))] for own in branches),
         "kept": torch.tensor([n * longest + i for n, own in enumerate(branches) for i in range(len(own))]).long(),
         "is_causal": not common and all(ends[token] == own.stop for own in branches for token in own),
     }
@@ -154,6 +158,7 @@ class PackedModel:
         self.base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.inner = self.base.config._attn_implementation
         self._trees: Sequence[Tree] = ()
+        self._positions: Any = None
         self._masks: dict[tuple[int, int], torch.Tensor] = {}
         self._remembered: dict[Any, Any] | None = None
 
@@ -217,7 +222,10 @@ class PackedModel:
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
-        """Inside, without gradients, batches have one beginning, and it is computed with the first of them only."""
+        """Inside, what all batches begin with is computed with the first of them only.
+
+        For packed batches with one and the same beginning, from which no label is predicted, and without gradients.
+        """
         self._remembered = {}
         try:
             yield
@@ -232,7 +240,8 @@ class PackedModel:
         """
         # Both are kept: gradient checkpointing runs the layers again later.
         self._trees, self._masks = batch.get("trees", ()), {}
-        known = self._trees[1]["common"] if self._remembered else 0
+        known = self._trees[1]["common"] if self._trees and self._remembered else 0
+        self._positions = batch["position_ids"][0] if self._trees else None
         inputs = {name: batch[name][:, known:] for name in INPUTS if name in batch}
         predictors = batch["predictors"] - known
 
@@ -258,23 +267,24 @@ class PackedModel:
 
         if "sliding_window" not in options and getattr(module.config, "sliding_window", None):
             raise ValueError("its attention is not told its sliding window")
-        (start, branches), parts = self._trees, []
-        common = branches["common"]
+        beginning, branches = self._trees
+        common, parts = branches["common"], []
         if self._remembered and module in self._remembered:
-            seen_by_all = self._remembered[module]
+            common_key, common_value = self._remembered[module]
         else:
-            (first, query), *halves = ((x[:, :, :common], x[:, :, common:]) for x in (query, key, value))
-            seen_by_all, (key, value) = zip(*halves, strict=True)
+            common_query, query = query[:, :, :common], query[:, :, common:]
+            common_key, key = key[:, :, :common], key[:, :, common:]
+            common_value, value = value[:, :, :common], value[:, :, common:]
             if common:
-                parts.append(self._attend_in(start, module, first, *seen_by_all, **options))
+                parts.append(self._attend_in(beginning, module, common_query, common_key, common_value, **options))
             if self._remembered is not None:
-                self._remembered[module] = [x.clone() for x in seen_by_all]
+                self._remembered[module] = common_key.clone(), common_value.clone()
         if query.shape[2]:
-            q, *own = (_rectangle(x, branches["tokens"]) for x in (query, key, value))
+            query, key, value = (_rectangle(x, branches["tokens"]) for x in (query, key, value))
             if common:
-                starts = [x.expand(len(q), -1, -1, -1) for x in seen_by_all]
-                own = [torch.cat(halves, 2) for halves in zip(starts, own, strict=True)]
-            parts.append(self._attend_in(branches, module, q, *own, **options))
+                key = torch.cat([common_key.expand(len(key), -1, -1, -1), key], 2)
+                value = torch.cat([common_value.expand(len(value), -1, -1, -1), value], 2)
+            parts.append(self._attend_in(branches, module, query, key, value, **options))
         return torch.cat(parts)[None]
 
     def _attend_in(
@@ -295,13 +305,16 @@ class PackedModel:
         number. It is the same in all layers of a kind."""
         import torch
 
-        tokens, places, common = tree["tokens"], tree["places"], tree["common"]
-        key = common, window
+        tokens, common = tree["tokens"], tree["common"]
+        width = common + tokens.shape[1]
+        key = common, min(window, width)
         if key not in self._masks:
             seen = (tokens[:, None] <= tokens[:, :, None]) & (tokens[:, :, None] < tree["ends"][:, None])
             seen = torch.nn.functional.pad(seen, (common, 0), value=True)
-            before = torch.arange(common, device=places.device).expand(len(places), -1)
-            seen &= places[:, :, None] - torch.cat([before, places], 1)[:, None] < window
+            if window < width:
+                places = self._positions[common + tokens].int()
+                before = self._positions[:common].int().expand(len(places), -1)
+                seen &= places[:, :, None] - torch.cat([before, places], 1)[:, None] < window
             mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
             self._masks[key] = mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
         return self._masks[key]

@@ -45,7 +45,7 @@ class Session:
     reason: str = ""
     """Why it failed, in the words of the error."""
     gains: dict[str, Any] = field(default_factory=dict)
-    """Which gains of speed the training had: what `auto` and the base came to."""
+    """Which gains of speed were in use, after `auto` was decided and the base was tried."""
     stage: str = ""
     done: int = 0
     total: int = 0

@@ -116,8 +116,8 @@ class Settings(BaseModel):
     shared_prefix: bool = True  # ours
     """With padding_free: compute what the rows of a batch begin with once; lora_dropout then drops the same of it."""
     group_by: Literal["length", "prefix"] | None = None  # ours: rows at random, so that no batch is of one kind
-    """Rows that come in one batch: equally long ones (less padding, for a base that is off padding_free), or those
-    that begin with the same prompt for long, as with one schema (computed once). Each epoch still has each row once."""
+    """Rows that come in one batch: of like length (less padding where padding_free is off), or whose prompts begin
+    alike, as on one schema (computed once). Each epoch still has each row once."""
     supervised_only: bool = True  # ours
     """Project onto the vocabulary only where a token carries loss."""
     max_length: Positive = 1024  # TRL's SFTConfig
@@ -158,7 +158,7 @@ class Settings(BaseModel):
     def _names(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
-    @field_validator("run_name", "neftune_noise_alpha", "price_per_hour", mode="before")
+    @field_validator("run_name", "neftune_noise_alpha", "price_per_hour", "group_by", mode="before")
     @classmethod
     def _none(cls, value: object) -> object:
         return None if isinstance(value, str) and value.lower() in ("none", "null", "") else value
@@ -315,6 +315,11 @@ def _refuse_contradictions(values: Settings, origins: Mapping[str, str]) -> None
         raise RecipeError(
             f"{origins['load_in_8bit']}: load_in_8bit=true contradicts load_in_4bit=true "
             f"({origins['load_in_4bit']}). Add load_in_4bit=false."
+        )
+    if values.group_by == "prefix" and not (values.padding_free and values.shared_prefix):
+        raise RecipeError(
+            f"{origins['group_by']}: group_by=prefix needs padding_free and shared_prefix, which compute equal "
+            f"beginnings once. Leave these on, or leave group_by out."
         )
     if values.load_in_8bit and values.use_dora:
         raise RecipeError(

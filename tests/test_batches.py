@@ -66,6 +66,23 @@ def test_rows_of_one_schema_come_in_one_batch_when_asked() -> None:
     assert groups_of(rows, None) == []
 
 
+def test_one_odd_row_does_not_undo_the_groups() -> None:
+    rows = schemas()
+    odd = {"input_ids": [62, 61], "labels": [-100, 61]}
+    groups = groups_of([odd, *rows], "prefix")
+    assert [groups[1:].count(groups[1 + number]) for number in range(3)] == [4, 4, 4]
+    assert groups.count(groups[0]) == 1
+
+
+def test_groups_are_not_made_where_the_attention_would_pay_for_them() -> None:
+    chance = torch.Generator().manual_seed(2)
+    start, alike, *own = (torch.randint(3, 60, (n,), generator=chance).tolist() for n in (60, 16, *[400] * 16))
+    ids = [start + alike * (n < 2) + tokens for n, tokens in enumerate(own)]
+    long = [{"input_ids": row, "labels": [-100] * (len(row) - 1) + row[-1:]} for row in ids]
+    tree = packed_batch(long, shared_prefix=True)["trees"][1]
+    assert tree["tokens"].shape == (16, 415)  # two of them in one branch would make it (15, 814)
+
+
 def test_equally_long_rows_come_in_one_batch_when_asked() -> None:
     rows = schemas()
     lengths = [len(row["input_ids"]) for row in rows]

@@ -110,8 +110,8 @@ def test_loss_and_gradients_are_those_of_padded_rows(name: str, checkpointing: b
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-    for first, second in ((0, 0), (9, 9), (0, 9), (9, 12)):
-        batch = pack(rows[0][:first], [[row[first:second], row[second:]] for row in rows], labels)
+    for shared, forks in ((0, 0), (9, 9), (0, 9), (9, 12)):
+        batch = pack(rows[0][:shared], [[row[shared:forks], row[forks:]] for row in rows], labels)
         lean.switch(packed=True)
         loss = lean.losses(model, batch).sum()
         assert loss.item() == pytest.approx(plain, rel=1e-6)
@@ -228,11 +228,23 @@ def test_rows_part_where_their_segments_do() -> None:
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 3, 2]]
     assert batch["predictors"][batch["predicted_from"]].tolist() == [3, 5, 4]
     start, tree = batch["trees"]
-    assert tree["tokens"].tolist() == [[0, 1, 2], [3, 0, 0]]
-    assert tree["places"].tolist() == [[2, 3, 3], [2, 0, 0]]
+    assert tree["tokens"].tolist() == [[0, 1, 2], [3, 3, 3]]
     assert tree["ends"].tolist() == [[3, 2, 3], [4, 0, 0]]  # 8 ends before 9, which does not see it
     assert tree["kept"].tolist() == [0, 1, 2, 3]
     assert [start["is_causal"], tree["is_causal"]] == [True, False]
+
+
+@pytest.mark.parametrize(("shared", "window"), [(0, 99), (9, 99), (0, 4), (9, 4)])
+def test_no_place_in_the_attention_sees_nothing(shared: int, window: int) -> None:
+    """Padding too: its softmax would have no number in float16, and neither would any gradient."""
+    model = tiny("Llama", {})
+    rows, labels = sample()
+    lean = PackedModel(model)
+    batch = pack(rows[0][:shared], [[row[shared:]] for row in rows], labels)
+    with lean.switched(packed=True):
+        lean.losses(model, batch)
+        for tree in batch["trees"][shared == 0 :]:
+            assert (lean._mask(tree, window, torch.float32) == 0).any(-1).all()
 
 
 def test_a_batch_without_a_label_has_a_loss_that_can_go_back() -> None:

@@ -73,7 +73,7 @@ def test_the_record_tells_which_gains_of_speed_there_were(demo: Path) -> None:
     assert [session["gains"] for session in read_json(demo / "run.json")["sessions"]] == [
         {
             "padding_free": True, "shared_prefix": True, "supervised_only": True, "fused_lora": True,
-            "dequantize_once": True, "gradient_checkpointing": "none",
+            "dequantize_once": True, "gradient_checkpointing": "no layer",
         }
     ]  # fmt: skip
 

@@ -16,12 +16,14 @@ from torch.nn.modules.module import register_module_forward_hook
 from transformers import (
     FalconConfig,
     FalconForCausalLM,
+    LlamaConfig,
     LlamaForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
     TrainerControl,
     TrainerState,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from conftest import sample_rows
 from hf_finetune.chat import ChatFormat
@@ -188,9 +190,9 @@ def test_experts_are_balanced_as_in_the_plain_computation(tiny_base: Path, tmp_p
     assert told == [f"padding_free is off: {why}.", f"supervised_only is off: {why}."]
 
 
-@pytest.mark.parametrize(("free", "computed"), [(10**5, 4), (3 * 10**6, 3), (10**10, 2)])
+@pytest.mark.parametrize(("free", "layers", "computed"), [(10**5, "all layers", 4), (10**10, "no layer", 2)])
 def test_activations_are_computed_again_only_where_they_do_not_fit(
-    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, computed: int
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, layers: str, computed: int
 ) -> None:
     ran: list[str] = []
     step = RecipeTrainer.training_step
@@ -205,8 +207,40 @@ def test_activations_are_computed_again_only_where_they_do_not_fit(
     monkeypatch.setattr(RecipeTrainer, "training_step", watched_step)
     trained(tiny_base, tmp_path, **SHORT | {"max_steps": 1})
     assert ran.count("LlamaAttention") == computed  # each of two layers, and some once more in the backward pass
-    layers = {4: "one layer in 1", 3: "one layer in 4", 2: "none"}
-    assert read_json(tmp_path / "progress.json")["gains"]["gradient_checkpointing"] == layers[computed]
+    assert read_json(tmp_path / "progress.json")["gains"]["gradient_checkpointing"] == layers
+
+
+@pytest.mark.parametrize(
+    ("refused", "kept"),
+    [(0, [False] * 6), (1, [True, False, False, False, True, False]), (2, [True, False] * 3), (3, [True] * 6)],
+)
+def test_as_few_layers_as_possible_compute_their_activations_again(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int, kept: list[bool]
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    config = LlamaConfig(vocab_size=512, hidden_size=64, num_hidden_layers=6, num_attention_heads=4)
+    LlamaForCausalLM(config).save_pretrained(base)
+    answers = iter([False] * refused + [True])
+    monkeypatch.setattr("hf_finetune.train.trainer.keeps_at_most", lambda *_: next(answers))
+    seen: list[list[bool]] = []
+    step = RecipeTrainer.training_step
+
+    def watched_step(self: RecipeTrainer, *args: Any, **options: Any) -> torch.Tensor:
+        layers = [module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)]
+        seen.append([bool(layer.gradient_checkpointing) for layer in layers])
+        return step(self, *args, **options)
+
+    monkeypatch.setattr(RecipeTrainer, "training_step", watched_step)
+    trained(base, tmp_path / "run", **SHORT | {"max_steps": 1})
+    assert seen == [kept]
+
+
+def test_rows_that_belong_together_are_trained_together_when_asked(tiny_base: Path, tmp_path: Path) -> None:
+    few = SHORT | {"per_device_train_batch_size": 2, "max_steps": 4}
+    trained(tiny_base, tmp_path / "random", **few)
+    trained(tiny_base, tmp_path / "grouped", group_by="length", **few)
+    assert losses_of(tmp_path / "grouped") != losses_of(tmp_path / "random")
 
 
 def test_the_memory_that_a_forward_pass_keeps_is_counted() -> None:

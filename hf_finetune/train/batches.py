@@ -1,4 +1,4 @@
-"""The order of rows: the same for any number of processes, so that two of them train what one would."""
+"""Batches: which rows, the same for any number of processes, so that two train what one would; and how they lie."""
 
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +13,10 @@ from hf_finetune.packing import Batch, pack, shared_start, supervised
 SILENT_ROW = {"input_ids": [0], "labels": [-100]}
 """A row without loss: what a process gets that would have none of the last batch."""
 WORTH_SHARING = 16
-"""So many tokens that some rows of a batch have in common are computed once; for fewer it costs more than it saves."""
+"""Rows that go on alike for so many tokens are a group."""
+SCORES_A_TOKEN = 1000
+"""To save a token, the attention may compute so many scores more. A layer of width h takes 24 h² operations a token and
+4 h a score: as many as 3,000 scores at a width of 512, and the attention runs slower than a matrix product."""
 
 
 class ShardedBatches(Sampler[list[int]]):
@@ -77,30 +80,61 @@ class EpochLoader(DataLoader[Any]):
 
 
 def packed_batch(rows: Sequence[Mapping[str, Sequence[int]]], shared_prefix: bool) -> Batch:
-    """Rows end to end: what they all begin with once, and what some go on with, or each in whole."""
+    """Rows end to end; with `shared_prefix`, what all of them or groups of them begin with stands there once."""
     ids = [list(row["input_ids"]) for row in rows]
     shared = shared_start(ids) if shared_prefix else 0
-    segments = [[own[shared:]] for own in ids]
-    for alike in beginning_alike(ids, shared) if shared_prefix else ():
-        common = shared_start([ids[row] for row in alike])
-        for row in alike:
-            segments[row] = [ids[row][shared:common], ids[row][common:]]
+    segments = _in_groups(ids, shared) if shared_prefix else [[own] for own in ids]
     batch = pack(ids[0][:shared], segments, [row["labels"] for row in rows])
     return batch | {"labels": batch["shift_labels"]}  # the trainer counts labels where there is such a name
 
 
+def _in_groups(ids: Sequence[list[int]], shared: int) -> list[list[list[int]]]:
+    """What each row goes on with after `shared` tokens: what its group has in common, and its own; or all as one.
+
+    The attention computes a group as one long row, so groups are made only where that costs less than they save.
+    """
+    apart = [[own[shared:]] for own in ids]
+    grouped = list(apart)
+    lengths, saved = [], 0
+    for group in group_by_beginning(ids, shared):
+        common = shared_start([ids[row] for row in group])
+        for row in group:
+            grouped[row] = [ids[row][shared:common], ids[row][common:]]
+        lengths.append(common - shared + sum(len(ids[row]) - common for row in group))
+        saved += (common - shared) * (len(group) - 1)
+    more = _scores(lengths, shared) - _scores([len(own) for (own,) in apart], shared)
+    return grouped if more <= SCORES_A_TOKEN * saved else apart
+
+
+def _scores(lengths: Sequence[int], shared: int) -> int:
+    """How many scores a head of the attention computes for branches of those lengths after `shared` tokens."""
+    return len(lengths) * max(lengths) * (shared + max(lengths))
+
+
 def groups_of(rows: Sequence[Mapping[str, Sequence[int]]], group_by: str | None) -> list[int]:
     """A number for each row, close for those that belong in one batch: its length, or its group of equal beginnings."""
-    ids = [list(row["input_ids"]) for row in rows]
     if group_by is None:
         return []
+    ids = [list(row["input_ids"]) for row in rows]
     if group_by == "length":
         return [len(own) for own in ids]
-    number = {row: n for n, alike in enumerate(beginning_alike(ids, shared_start(ids))) for row in alike}
-    return [number[row] for row in range(len(ids))]
+    numbers = [0] * len(ids)
+    for number, group in enumerate(_nested_groups(ids, range(len(ids)))):
+        for row in group:
+            numbers[row] = number
+    return numbers
 
 
-def beginning_alike(sequences: Sequence[list[int]], shared: int) -> list[list[int]]:
+def _nested_groups(ids: Sequence[list[int]], some: Sequence[int]) -> list[list[int]]:
+    """The rows in groups that go on alike, each again in groups while there are any; those like no other are one."""
+    own = [ids[row] for row in some]
+    parts = [[some[n] for n in part] for part in group_by_beginning(own, shared_start(own))]
+    alone = [row for part in parts if len(part) == 1 for row in part]
+    nested = [group for part in parts if len(part) > 1 for group in _nested_groups(ids, part)]
+    return [alone, *nested] if alone else nested
+
+
+def group_by_beginning(sequences: Sequence[list[int]], shared: int) -> list[list[int]]:
     """The numbers of the sequences, together those which go on alike after the `shared` tokens that all begin with."""
     groups: list[list[int]] = []
     for number in sorted(range(len(sequences)), key=sequences.__getitem__):

@@ -137,8 +137,10 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             "gradient_checkpointing": self._checkpointed(),
         }
         self.first_lost_step = torch.tensor(math.inf, device=self.args.device)
-        self.train_batches = self._batches(rows.train, settings.per_device_train_batch_size, settings.seed)
-        self.train_batches.groups = groups_of(rows.train, settings.group_by)
+        groups = groups_of(rows.train, settings.group_by)
+        self.train_batches = self._batches(rows.train, settings.per_device_train_batch_size, settings.seed, groups)
+        if settings.group_by == "prefix" and not self.is_packed:
+            progress.tell("group_by=prefix only makes batches more alike here, as padding_free is off.")
         self.stop.steps_in_epoch = math.ceil(len(self.train_batches) / settings.gradient_accumulation_steps)
 
     def get_train_dataloader(self) -> EpochLoader:
@@ -197,8 +199,8 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             self._save_checkpoint(self.model, trial=None)
             self.callback_handler.on_save(self.args, self.state, self.control)
 
-    def _batches(self, rows: Sequence[Any], size: int, seed: int | None) -> ShardedBatches:
-        return ShardedBatches(len(rows), size, seed, rank(), num_processes())
+    def _batches(self, rows: Sequence[Any], size: int, seed: int | None, groups: Sequence[int] = ()) -> ShardedBatches:
+        return ShardedBatches(len(rows), size, seed, rank(), num_processes(), groups)
 
     def _loader(self, rows: Sequence[Mapping[str, Sequence[int]]], batches: ShardedBatches) -> EpochLoader:
         return EpochLoader(
@@ -236,15 +238,17 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             if every:
                 self.args.activation_checkpointing = True
                 self.args.activation_checkpointing_kwargs = {"every_n_layers": every, "use_reentrant": False}
+                self.model.activation_checkpointing_disable()
                 self.model.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=every)
-                self.model.enable_input_require_grads()  # else a checkpointed layer has nothing to go back to
             if every == 1 or self._activations_fit():
                 return
 
     def _checkpointed(self) -> str:
         """Which layers compute their activations again."""
         every = (self.args.activation_checkpointing_kwargs or {}).get("every_n_layers", 1)
-        return f"one layer in {every}" if self.args.activation_checkpointing else "none"
+        if not self.args.activation_checkpointing:
+            return "no layer"
+        return "all layers" if every == 1 else f"one layer in {every}"
 
     def _activations_fit(self) -> bool:
         """Whether the activations of the longest rows, sharing nothing, stay in memory until the backward pass."""
