@@ -143,7 +143,7 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
     check_machine(request.settled)
     base = find_base_model(settings, run.base_model.get("commit"))
     chat = ChatFormat.of(load_tokenizer(base))
-    encoded = encode(recipe, prepared, chat, settings.max_length, progress)
+    encoded = encode(recipe, prepared, chat, settings, progress)
     facts = prepared.facts | encoded.facts
     if goes_on and (folder / "data.json").exists() and facts != read_json(folder / "data.json"):
         raise RecipeError(

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from hf_finetune.chat import ChatFormat
 from hf_finetune.data.sources import Source
@@ -28,6 +29,8 @@ from hf_finetune.progress import FILE, Progress, Session, peak_memory_gib, track
 from hf_finetune.recipe import Recipe
 from hf_finetune.run import describe_computing, describe_hardware, installed_versions, now
 from hf_finetune.settings import Settings, Settled, check_machine
+
+Result = TypeVar("Result")
 
 PLAIN: Mapping[str, Any] = {
     "supervised_only": False,
@@ -57,7 +60,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Reached:
-    """How far one way comes in the time that is given to each."""
+    """How far one way comes in the steps that fit into the time which is given to each."""
 
     way: str
     steps: int
@@ -78,7 +81,7 @@ def bench(
     """Leaves bench.json, bench.md and bench.png in `folder`: the first rows of the recipe, trained in each way.
 
     Each way runs in a process of its own, which calls `prepare_process` first, `rounds` times, in turn; its best round
-    counts. Then the plain way and all gains together train for so many seconds each, if any.
+    counts. Then the plain way and all gains together each train the steps that fit into so many seconds, if any.
 
     Raises:
         RecipeError: when the rows or the base cannot be read, or there are too few rows.
@@ -90,22 +93,12 @@ def bench(
     prepared = prepare(recipe, source, settings)
     check_machine(settled)
     base = find_base_model(settings)
-    encoded = encode(recipe, prepared, ChatFormat.of(load_tokenizer(base)), settings.max_length, progress)
+    encoded = encode(recipe, prepared, ChatFormat.of(load_tokenizer(base)), settings, progress)
     size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     if len(encoded.train) < 2 * size:
         raise RecipeError(f"bench: {len(encoded.train)} training rows are too few. Give more, or a smaller batch.")
     folder.mkdir(parents=True, exist_ok=True)
-
-    def run(work: Callable[[str, BaseModel, Encoded, Settings], Any], way: str, num_steps: int) -> Any:
-        """In a process of its own: its memory is this way's alone, and nothing that was patched stays."""
-        changed = {"max_steps": num_steps, "num_train_epochs": 1.0, "eval_strategy": "steps", "eval_steps": 10**9}
-        one = settings.model_copy(update=ways()[way] | changed | {"logging_steps": 1, "report_to": ["none"]})
-        try:
-            with ProcessPoolExecutor(1, get_context("spawn"), prepare_process) as alone:
-                return alone.submit(work, way, base, encoded, one).result()
-        except (RecipeError, BrokenProcessPool) as error:
-            say(f"{way}: left out, as it does not run here: {first_line(error)}")
-
+    run = partial(run_way, base=base, rows=encoded, settings=settings, prepare_process=prepare_process, say=say)
     best: dict[str, Measured] = {}
     for way in tracked(list(ways()) * rounds, progress, "bench", "runs"):
         measured = run(measure, way, steps + 1)
@@ -142,6 +135,24 @@ def bench(
     write_text(folder / "bench.md", table)
     draw(results, folder / "bench.png")
     say("\n" + table)
+
+
+def run_way(
+    work: Callable[[str, BaseModel, Encoded, Settings], Result], way: str, steps: int, *, base: BaseModel,
+    rows: Encoded, settings: Settings, prepare_process: Callable[[], None], say: Callable[[str], None],
+) -> Result | None:  # fmt: skip
+    """What `work` finds in so many steps of a way; None, and it is said why, where that does not run here.
+
+    In a process of its own: its memory is this way's alone, and nothing that was patched stays.
+    """
+    changed = {"max_steps": steps, "num_train_epochs": 1.0, "eval_strategy": "steps", "eval_steps": 10**9}
+    one = settings.model_copy(update=ways()[way] | changed | {"logging_steps": 1, "report_to": ["none"]})
+    try:
+        with ProcessPoolExecutor(1, get_context("spawn"), prepare_process) as alone:
+            return alone.submit(work, way, base, rows, one).result()
+    except (RecipeError, BrokenProcessPool) as error:
+        say(f"{way}: left out, as it does not run here: {first_line(error)}")
+        return None
 
 
 def measure(way: str, base: BaseModel, rows: Encoded, settings: Settings) -> Measured:
@@ -184,7 +195,7 @@ def _train(base: BaseModel, rows: Encoded, settings: Settings, folder: Path) -> 
 def as_markdown(results: Sequence[Measured], reached: Sequence[Reached] = (), seconds: int = 0) -> str:
     """A line a way: how many times the speed of the first one, which is the plain one if it runs, and what it took.
 
-    Below it, how far each came in so many seconds.
+    Below it, how far each came in the steps that fit into so many seconds.
     """
     plain = results[0]
     lines = [
@@ -204,7 +215,7 @@ def as_markdown(results: Sequence[Measured], reached: Sequence[Reached] = (), se
         ]
         lines.append(f"| {' | '.join(cells)} |")
     came = [f"{one.way} {plural(one.steps, 'step')}, validation loss {one.validation_loss:.4f}" for one in reached]
-    lines += ["", f"In {seconds} seconds of training: {'; '.join(came)}."] if came else []
+    lines += ["", f"In the steps that fit into {seconds} seconds: {'; '.join(came)}."] if came else []
     return "\n".join([*lines, ""])
 
 

@@ -81,15 +81,17 @@ def prepare(recipe: Recipe[Any], source: Source, settings: Settings, commit: str
 
 
 def encode(
-    recipe: Recipe[Any], prepared: Prepared, chat: ChatFormat, max_length: int, progress: Progress | None = None
+    recipe: Recipe[Any], prepared: Prepared, chat: ChatFormat, settings: Settings, progress: Progress | None = None
 ) -> Encoded:
-    """The rows to train on and to validate with as tokens, less those longer than `max_length` tokens.
+    """The rows to train on and to validate with as tokens, less those longer than `settings.max_length` tokens.
 
     Raises:
         RecipeError: when no row of a split is short enough.
     """
     rows = [row for name in SPLITS for row in prepared.rows[name]]
-    given = iter(tokenize(chat, [(recipe.prompt(row), recipe.completion(row)) for row in rows], progress))
+    texts = [(recipe.prompt(row), recipe.completion(row)) for row in rows]
+    given = iter(tokenize(chat, texts, settings.keep_tokens, progress))
+    max_length = settings.max_length
     examples = {name: list(islice(given, len(prepared.rows[name]))) for name in SPLITS}
     lengths = {name: [len(example["input_ids"]) for example in examples[name]] for name in SPLITS}
     fitting = {name: [e for e in examples[name] if len(e["input_ids"]) <= max_length] for name in SPLITS}

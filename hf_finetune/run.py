@@ -23,6 +23,7 @@ LIBRARIES = (
 
 FREE_SETTINGS = (
     "output_dir", "run_name", "report_to", "per_device_eval_batch_size", "save_total_limit", "price_per_hour",
+    "keep_tokens",
 )  # fmt: skip
 """Settings that change nothing of a run's result, and so may be others when it is gone on with."""
 

@@ -122,6 +122,8 @@ class Settings(BaseModel):
     """Project onto the vocabulary only where a token carries loss."""
     max_length: Positive = 1024  # TRL's SFTConfig
     """Rows with more tokens leave the training; they are counted and shown, never cut silently."""
+    keep_tokens: bool = True  # ours: the next run on the same rows begins sooner
+    """Keep the tokens of 5,000 rows or more, below HF_HOME/hf_finetune (2 GiB at most)."""
     dataloader_num_workers: int = Field(default=0, ge=0)  # transformers' TrainingArguments
     """Processes that prepare batches."""
     seed: int = Field(default=42, ge=0)  # transformers' TrainingArguments

@@ -6,11 +6,14 @@ import pytest
 
 import hf_finetune.bench
 from conftest import run_cli, sample_rows, write_rows
-from hf_finetune.bench import GAINS, PLAIN, Measured, Reached, as_markdown, bench, ways
+from hf_finetune.bench import GAINS, PLAIN, Measured, Reached, as_markdown, bench, reach, ways
+from hf_finetune.chat import ChatFormat
 from hf_finetune.cli.run import prepare_libraries, settle_run
 from hf_finetune.data.sources import LocalFile
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json
+from hf_finetune.model import find_base_model, load_tokenizer
+from hf_finetune.prepare import encode, prepare
 from hf_finetune.recipe import load_recipe
 from hf_finetune.settings import Settings
 
@@ -38,10 +41,9 @@ def test_the_table_tells_speed_and_losses_against_plain() -> None:
         "| plain | 1.00 | 2.000 | 4.0 | 80 | 1.50 | 0e+00 |",
         "| all | 4.00 | 0.500 | 16.0 | 320 | 0.50 | 1e-03 |",
     ]
-    came = as_markdown([slow, fast], [Reached("plain", 1, 2.5), Reached("all", 4, 1.25)], 2).splitlines()[-1]
-    assert (
-        came == "In 2 seconds of training: plain 1 step, validation loss 2.5000; all 4 steps, validation loss 1.2500."
-    )
+    last = as_markdown([slow, fast], [Reached("plain", 1, 2.5), Reached("all", 4, 1.25)], 2).splitlines()[-1]
+    assert last.startswith("In the steps that fit into 2 seconds: ")
+    assert last.endswith(": plain 1 step, validation loss 2.5000; all 4 steps, validation loss 1.2500.")
 
 
 def test_too_few_rows_are_refused(tiny_base: Path, tmp_path: Path) -> None:
@@ -57,6 +59,20 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     done = run_cli("bench", "finsent", "--demo", "--output", "taken", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "error: taken: is a file. Name a folder with --output.\n")
+
+
+def reach_in_this_process(base: Path, rows: Path, steps: int) -> float:
+    """The validation loss of the plain computation after so many steps."""
+    recipe = load_recipe("finsent")
+    settings = Settings(
+        model_name_or_path=str(base), per_device_train_batch_size=8, lora_dropout=0, max_steps=steps,
+        eval_strategy="steps", eval_steps=10**9, max_length=256, report_to=["none"], **PLAIN,
+    )  # fmt: skip
+    found = find_base_model(settings)
+    encoded = encode(
+        recipe, prepare(recipe, LocalFile(str(rows)), settings), ChatFormat.of(load_tokenizer(found)), settings
+    )
+    return reach("plain", found, encoded, settings).validation_loss
 
 
 @pytest.mark.slow
@@ -78,8 +94,9 @@ def test_a_bench_trains_in_each_way_and_leaves_its_results(
     assert plain.tokens_per_second * plain.seconds == pytest.approx(all_.tokens_per_second * all_.seconds)
     slow, fast = (Reached(**way) for way in written["reached"])
     assert (slow.way, fast.way) == ("plain", "all")
-    assert slow.steps == max(1, int(1 / plain.seconds)) < fast.steps
-    assert slow.validation_loss > fast.validation_loss > 0
+    assert (slow.steps, fast.steps) == tuple(max(1, int(1 / way.seconds)) for way in (plain, all_))
+    alike = reach_in_this_process(tiny_base, tmp_path / "rows.jsonl", fast.steps)
+    assert fast.validation_loss == pytest.approx(alike, rel=1e-5)
     assert sorted(path.name for path in (tmp_path / "bench").iterdir()) == ["bench.json", "bench.md", "bench.png"]
     assert said[-1].strip() == (tmp_path / "bench" / "bench.md").read_text().strip()
     with pytest.raises(RecipeError, match="no such file"):

@@ -234,6 +234,13 @@ def test_rows_part_where_their_segments_do() -> None:
     assert [start["is_causal"], tree["is_causal"]] == [True, False]
 
 
+def test_an_empty_segment_does_not_tie_rows_together() -> None:
+    rows, labels = [[[], [5, 6, 1]], [[], [7, 6, 1]]], [[NO_LOSS, NO_LOSS, 1]] * 2
+    tree = pack([], rows, labels)["trees"][1]
+    assert tree["tokens"].tolist() == [[0, 1], [2, 3]]
+    assert tree["is_causal"]
+
+
 @pytest.mark.parametrize(("shared", "window"), [(0, 99), (9, 99), (0, 4), (9, 4)])
 def test_no_place_in_the_attention_sees_nothing(shared: int, window: int) -> None:
     """Padding too: its softmax would have no number in float16, and neither would any gradient."""

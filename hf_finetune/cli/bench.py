@@ -18,7 +18,7 @@ from hf_finetune.recipe import load_recipe
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Also train plain and all for so many seconds each, and compare the validation loss.",
+    help="Also compare the validation loss of plain and all after the steps that fit into so many seconds.",
 )
 @click.option("--output", metavar="FOLDER", help="Where the results go; bench/NAME if not given.")
 def bench(recipe: str, settings: Sequence[str], demo: bool, data: str | None, config: str | None, steps: int,

@@ -238,7 +238,6 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             if every:
                 self.args.activation_checkpointing = True
                 self.args.activation_checkpointing_kwargs = {"every_n_layers": every, "use_reentrant": False}
-                self.model.activation_checkpointing_disable()
                 self.model.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=every)
             if every == 1 or self._activations_fit():
                 return

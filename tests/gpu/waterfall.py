@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hf_finetune.bench import Measured, as_markdown, measure, ways
+from hf_finetune.bench import Measured, as_markdown, measure, run_way, ways
 from hf_finetune.cli.run import prepare_libraries
 from hf_finetune.demo import BASE_MODEL
 from hf_finetune.files import write_json
@@ -55,20 +56,25 @@ JOBS = {  # tokens: what all rows begin with, the least and most of a question, 
 @contextmanager
 def random_base(shape: str) -> Iterator[Path]:
     """A base of that shape with random weights, on disk for as long as the block."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     folder = Path(tempfile.mkdtemp())
     try:
         shutil.copytree(BASE_MODEL, folder, dirs_exist_ok=True)
-        torch.manual_seed(0)
-        torch.set_default_dtype(torch.bfloat16)
-        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-            LlamaForCausalLM(LlamaConfig(**SHAPES[shape])).save_pretrained(folder)
+        with ProcessPoolExecutor(1, get_context("spawn")) as alone:  # which leaves nothing on the GPU
+            alone.submit(write_random_base, shape, folder).result()
         yield folder
     finally:
-        torch.set_default_dtype(torch.float32)
         shutil.rmtree(folder)
+
+
+def write_random_base(shape: str, folder: Path) -> None:
+    """Leaves weights of that shape in bfloat16."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        LlamaForCausalLM(LlamaConfig(**SHAPES[shape])).save_pretrained(folder)
 
 
 def rows_of(job: str, vocabulary: int) -> list[dict[str, list[int]]]:
@@ -116,20 +122,15 @@ def floor_seconds(rows: list[dict[str, list[int]]], shape: str, job: str, speed:
 
 
 def measured(folder: Path, shape: str, job: str, steps: int) -> list[Measured]:
-    """Some steps of each way, each in a process of its own."""
+    """Some steps of each way that runs here."""
     rows = rows_of(job, SHAPES[shape]["vocab_size"])
     encoded = Encoded(rows, rows, list(range(1, len(rows) + 1)), {})
-    results = []
-    for way, values in ways().items():
-        settings = Settings(
-            model_name_or_path=str(folder), per_device_train_batch_size=JOBS[job][3], gradient_accumulation_steps=1,
-            lora_dropout=0.0, max_steps=steps + 1, logging_steps=1, eval_strategy="steps", eval_steps=10**9,
-            report_to=["none"], **values,
-        )  # fmt: skip
-        base = find_base_model(settings)
-        with ProcessPoolExecutor(1, get_context("spawn"), prepare_libraries) as alone:
-            results.append(alone.submit(measure, way, base, encoded, settings).result())
-    return results
+    settings = Settings(model_name_or_path=str(folder), per_device_train_batch_size=JOBS[job][3], lora_dropout=0.0)
+    run = partial(
+        run_way, base=find_base_model(settings), rows=encoded, settings=settings, prepare_process=prepare_libraries,
+        say=click.echo,
+    )  # fmt: skip
+    return [found for way in ways() if (found := run(measure, way, steps + 1))]
 
 
 def main() -> None:
