@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import plural
-from hf_finetune.evaluate import Report
 from hf_finetune.files import TEMPLATES, read_json, write_text
+from hf_finetune.report import Report
 from hf_finetune.run import Run
 from hf_finetune.settings import Settings
 

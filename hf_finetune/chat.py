@@ -25,6 +25,8 @@ class ChatFormat:
     """What the template puts between the generation prompt and the answer (a space in some)."""
     ending: tuple[int, ...]
     """The tokens that end an answer; the last one stops generation, and it is trained."""
+    examples: tuple[tuple[str, str], ...] = ()
+    """Prompts and answers that stand before each question, as if they had been asked and answered already."""
 
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "ChatFormat":
@@ -44,10 +46,15 @@ class ChatFormat:
     def prompt_ids(self, prompt: str) -> list[int]:
         """The tokens of a question, up to where the answer begins."""
         if not self.tokenizer.chat_template:
-            return list(self.tokenizer(prompt + "\n")["input_ids"])
-        encoded = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=True
-        )
+            shown = "".join(f"{question}\n{answer}\n\n" for question, answer in self.examples)
+            return list(self.tokenizer(f"{shown}{prompt}\n")["input_ids"])
+        messages = [
+            message
+            for question, answer in self.examples
+            for message in ({"role": "user", "content": question}, {"role": "assistant", "content": answer})
+        ]
+        messages.append({"role": "user", "content": prompt})
+        encoded = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
         return list(encoded["input_ids"])
 
     def completion_ids(self, completion: str) -> list[int]:

@@ -148,6 +148,10 @@ class Settings(BaseModel):
     price_per_hour: float | None = Field(default=None, ge=0)
     """What this machine costs, in US dollars an hour; run.json then says what the run has cost."""
 
+    few_shot: int = Field(default=4, ge=0)  # ours
+    """Training rows shown to the base before each question, for a column beside base and fine-tuned; 0: without it."""
+    few_shot_draws: Positive = 3  # ours: the choice of examples matters (arXiv:2102.09690)
+    """How often the rows to show are drawn; the column is the mean."""
     validation_size: Share = 0.1  # ours: of 80/10/10
     """Share of the rows that pick the best checkpoint."""
     test_size: Share = 0.1  # ours: of 80/10/10, to learn from more than datasets' train_test_split leaves (0.75)

@@ -41,8 +41,9 @@ MOMENTS: dict[str, tuple[str, int]] = {
     "after the last step": ("pipeline:_keep_best", 1),
     "writing the adapter": ("model:write_json", 1),
     "asking the base model": ("generate:_choice_scores", 1),
-    "asking the fine-tuned model": ("generate:_choice_scores", 2),
-    "writing the report": ("evaluate:write_json", 1),
+    "asking with examples": ("generate:_choice_scores", 2),
+    "asking the fine-tuned model": ("generate:_choice_scores", 5),
+    "writing the report": ("report:write_json", 1),
     "writing the card": ("pipeline:write_card", 1),
     "after the card": ("pipeline:now", 2),
 }

@@ -11,8 +11,8 @@ import yaml
 from test_evaluate import report
 
 from hf_finetune.card import render_card
-from hf_finetune.evaluate import Report
 from hf_finetune.files import read_json
+from hf_finetune.report import Report
 from hf_finetune.run import Run
 from hf_finetune.settings import Layer, settle
 from hf_finetune.testing import LICENSES

@@ -1,5 +1,6 @@
 """What the model is asked with, and which tokens carry loss."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,17 @@ def test_a_template_that_thinks_only_when_asked_trains_the_asked_prompt(tiny_bas
     chat = chat_of(tiny_base, thinking)
     text = chat.tokenizer.decode(chat.example("is it good?", "positive")["input_ids"])
     assert text.endswith("assistant\n<think></think>positive<|im_end|>")
+
+
+def test_examples_stand_before_the_question_as_turns_of_a_chat(tiny_base: Path) -> None:
+    chat = replace(chat_of(tiny_base), examples=(("was it bad?", "negative"), ("and now?", "neutral")))
+    assert chat.tokenizer.decode(chat.prompt_ids("is it good?")) == (
+        "<|im_start|>user\nwas it bad?<|im_end|>\n<|im_start|>assistant\nnegative<|im_end|>\n"
+        "<|im_start|>user\nand now?<|im_end|>\n<|im_start|>assistant\nneutral<|im_end|>\n"
+        "<|im_start|>user\nis it good?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    plain = replace(chat_of(tiny_base, None), examples=(("was it bad?", "negative"),))
+    assert plain.tokenizer.decode(plain.prompt_ids("is it good?")) == "was it bad?\nnegative\n\nis it good?\n"
 
 
 def test_without_a_template_the_answer_still_ends(tiny_base: Path) -> None:
