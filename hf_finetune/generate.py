@@ -77,7 +77,11 @@ def generate_texts(
     progress: Progress | None = None,
     stage: str = "answer",
 ) -> list[str]:
-    """The most likely text (greedy) that follows each prompt, up to the end of the answer or `max_new_tokens`."""
+    """The most likely text (greedy) that follows each prompt, up to the end of the answer or `max_new_tokens`.
+
+    In float32 they are those of one prompt at a time. In bfloat16 a sum is rounded otherwise in a batch of another
+    shape, with padding before it more than without, so that of two tokens that are about as likely another is taken.
+    """
     import torch
     from transformers import GenerationConfig
 

@@ -16,6 +16,7 @@ from hf_finetune.demo import BASE_MODEL
 from hf_finetune.files import read_json, read_jsonl
 from hf_finetune.folder import RUN_FILES
 from hf_finetune.recipe import load_recipe
+from hf_finetune.report import Report
 from hf_finetune.run import FREE_SETTINGS, Run
 from hf_finetune.testing import read_rows
 
@@ -251,11 +252,15 @@ def test_a_recipe_by_path_with_open_answers_is_generated_and_marked(tmp_path: Pa
     rows = [{"question": f"{row['sentence']}?", "answer": row["label"]} for row in sample_rows(8)]
     write_rows(tmp_path / "rows.jsonl", rows)
     words = ("recipes/colours.py", "--data", "rows.jsonl", f"model_name_or_path={tiny_base}", "max_steps=2")
-    done = launch(*words, cwd=tmp_path)
+    done = launch(*words, "learning_rate=0", "few_shot=1", "few_shot_draws=2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = read_json(tmp_path / "runs" / "colours-rows" / "report.json")
     assert report["answered_by"] == "greedy generation"
-    assert set(report["scores"]) == {"base", "tuned"}
+    assert set(report["scores"]) == {"base", "few_shot", "tuned"}
+    assert (report["few_shot_examples"], len(report["few_shot_scores"])) == (1, 2)
+    answers = read_jsonl(tmp_path / "runs" / "colours-rows" / "answers.jsonl")
+    assert {len(answer["few_shot"]) for answer in answers} == {2}
+    assert Report(**report).verdict.startswith("No measurable gain from fine-tuning: ")  # nothing was learned
 
 
 @pytest.mark.skipif(not os.environ.get("FINSENT_PHRASEBANK"), reason="FINSENT_PHRASEBANK names no PhraseBank file")
