@@ -100,19 +100,22 @@ def bench(
     folder.mkdir(parents=True, exist_ok=True)
     run = partial(run_way, base=base, rows=encoded, settings=settings, prepare_process=prepare_process, say=say)
     best: dict[str, Measured] = {}
-    for way in tracked(list(ways()) * rounds, progress, "bench", "runs"):
-        measured = run(measure, way, steps + 1)
-        if measured and (way not in best or measured.seconds < best[way].seconds):
-            best[way] = measured
-    if not best:
-        raise RecipeError("bench: nothing of it runs here. Take a smaller batch, or a smaller base.")
-    results = list(best.values())
-    compared = [way for way in ("plain", "all") if seconds and way in best]
-    reached = [
-        found
-        for way in tracked(compared, progress, "bench quality", "runs")
-        if (found := run(reach, way, max(1, int(seconds / best[way].seconds))))
-    ]
+    try:
+        for way in tracked(list(ways()) * rounds, progress, "bench", "runs"):
+            measured = run(measure, way, steps + 1)
+            if measured and (way not in best or measured.seconds < best[way].seconds):
+                best[way] = measured
+        if not best:
+            raise RecipeError("bench: nothing of it runs here. Take a smaller batch, or a smaller base.")
+        results = list(best.values())
+        compared = [way for way in ("plain", "all") if seconds and way in best]
+        reached = [
+            found
+            for way in tracked(compared, progress, "bench quality", "runs")
+            if (found := run(reach, way, max(1, int(seconds / best[way].seconds))))
+        ]
+    finally:
+        (folder / FILE).unlink(missing_ok=True)  # a bench that was stopped is not gone on with
     write_json(
         folder / "bench.json",
         {
@@ -130,7 +133,6 @@ def bench(
             "settings": settled.as_json(),
         },
     )
-    (folder / FILE).unlink(missing_ok=True)  # how far it was
     table = as_markdown(results, reached, seconds)
     write_text(folder / "bench.md", table)
     draw(results, folder / "bench.png")

@@ -89,7 +89,10 @@ class Report:
             return ""
         low, high = self.intervals["gain_over_few_shot"]
         with_examples = f"the base with {plural(self.few_shot_examples, 'example')} in the prompt"
-        found = f"{self.scores['few_shot'][self.primary_metric]:.3f}, fine-tuned less that {low:+.3f} to {high:+.3f}"
+        found = (
+            f"{self.scores['few_shot'][self.primary_metric]:.3f}, "
+            f"95 % interval of the difference {low:+.3f} to {high:+.3f}"
+        )
         if low > 0:
             return f" It is also better than {with_examples} ({found})."
         if high < 0:
@@ -140,21 +143,22 @@ class Report:
             f"Of {plural(self.rows, 'row')}, fine-tuning corrected {self.corrected} and spoiled {self.spoiled} "
             f"(McNemar's exact test: p = {self.p_value:.2g}). "
             f"Unreadable answers: base {self.unreadable['base']}, fine-tuned {self.unreadable['tuned']}.",
-            *self._draws(),
+            *([self.draws] if self.few_shot_examples else []),
             f"Answers by {self.answered_by}; every answer is in answers.jsonl.",
             "",
         ]
         return "\n".join(lines)
 
-    def _draws(self) -> list[str]:
-        """A line on the draws of examples, if there are any."""
-        if not self.few_shot_examples:
-            return []
+    @property
+    def draws(self) -> str:
+        """A sentence on the draws of examples."""
         each = ", ".join(f"{score:.3f}" for score in self.few_shot_scores)
-        return [
-            f"The {self.few_shot_examples}-shot column is the mean of {plural(len(self.few_shot_scores), 'draw')} of "
-            f"training rows ({self.primary_metric} {each})."
-        ]
+        shown = plural(len(self.few_shot_scores), "draw")
+        shown = f"the mean of {shown}" if len(self.few_shot_scores) > 1 else shown
+        return (
+            f"In the {self.few_shot_examples}-shot column the base was shown training rows before each question: "
+            f"{shown} ({self.primary_metric} {each})."
+        )
 
 
 def compare(

@@ -75,6 +75,22 @@ def reach_in_this_process(base: Path, rows: Path, steps: int) -> float:
     return reach("plain", found, encoded, settings).validation_loss
 
 
+def test_a_bench_that_is_stopped_leaves_nothing_to_go_on_with(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        assert (tmp_path / "bench" / "progress.json").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hf_finetune.bench, "run_way", stopped)
+    rows = LocalFile(str(write_rows(tmp_path / "rows.jsonl", sample_rows(20))))
+    recipe = load_recipe("finsent")
+    settled = settle_run(recipe, [f"model_name_or_path={tiny_base}", "per_device_train_batch_size=8"], None, demo=False)
+    with pytest.raises(KeyboardInterrupt):
+        bench(recipe, rows, settled, tmp_path / "bench", 3, 1, 0, lambda line: None, prepare_libraries)
+    assert list((tmp_path / "bench").iterdir()) == []
+
+
 @pytest.mark.slow
 def test_a_bench_trains_in_each_way_and_leaves_its_results(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

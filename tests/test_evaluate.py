@@ -80,7 +80,8 @@ def test_the_few_shot_column_is_the_mean_of_its_draws() -> None:
     assert list(given.columns.values()) == ["always `negative`", "base", "base, 4-shot", "fine-tuned"]
     low, high = given.intervals["few_shot"]
     assert low < 1 / 2 < high
-    assert "The 4-shot column is the mean of 2 draws of training rows (macro_f1 0.667, 0.333)." in given.as_markdown()
+    assert "before each question: the mean of 2 draws (macro_f1 0.667, 0.333)." in given.as_markdown()
+    assert replace(given, few_shot_scores=[0.5]).draws.endswith("before each question: 1 draw (macro_f1 0.500).")
 
 
 @pytest.mark.parametrize(
