@@ -55,6 +55,10 @@ class Interruption:
             self._deferred = False
         self.stop_if_requested()
 
+    def ignore(self) -> None:
+        """From now on a signal is only noted, as in `deferred`: this process is about to end."""
+        self._deferred = True
+
     def stop_if_requested(self) -> None:
         """Raises Interrupted when a signal has come and may be answered now.
 

@@ -222,3 +222,25 @@ except Interrupted as error:
     assert done.stdout == "SIGTERM\n"
     assert "seen" in done.stderr
     assert "Interrupted" not in done.stderr
+
+
+TOLD_TO_STOP_WHILE_IT_TELLS = """
+import os, signal
+import hf_finetune.cli as cli
+from hf_finetune.errors import RecipeError
+from hf_finetune.interruption import interruption
+
+def work():
+    raise RecipeError("a fault")
+
+interruption.listen()
+cli.tell_launcher = lambda words: os.kill(os.getpid(), signal.SIGTERM)
+cli.guarded(work)
+"""
+
+
+def test_a_signal_while_the_end_is_told_changes_nothing() -> None:
+    """As a launcher sends it, which ends the other processes when one has failed."""
+    command = [sys.executable, "-c", TOLD_TO_STOP_WHILE_IT_TELLS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: a fault\n")

@@ -12,7 +12,7 @@ from hf_finetune.cli.recipes import cat, check, list_recipes, new, pin
 from hf_finetune.cli.run import run
 from hf_finetune.cli.status import status
 from hf_finetune.errors import RecipeError, first_line
-from hf_finetune.interruption import Interrupted
+from hf_finetune.interruption import Interrupted, interruption
 from hf_finetune.processes import (
     DONE,
     check_environment,
@@ -78,7 +78,10 @@ def guarded(work: Callable[[], object]) -> None:
     """Runs `work` and exits: a user's mistake gives a message and code 1 (usage: 2), a recipe's defect a traceback."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports every trainer that is built
     try:
-        work()
+        try:
+            work()
+        finally:
+            interruption.ignore()  # a signal while the end is told would end it with a traceback
     except RecipeError as error:
         give_main_the_word()
         tell_launcher(str(error))
