@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import RecipeError
+from hf_finetune.packing import NO_LOSS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,9 +63,9 @@ class ChatFormat:
         return [*self.tokenizer.encode(self.lead + completion, add_special_tokens=False), *self.ending]
 
     def example(self, prompt: str, completion: str) -> dict[str, list[int]]:
-        """`input_ids` and `labels` of a training row; labels are -100 wherever no loss is taken."""
+        """`input_ids` and `labels` of a training row; labels are NO_LOSS (-100) wherever no loss is taken."""
         question, answer = self.prompt_ids(prompt), self.completion_ids(completion)
-        return {"input_ids": question + answer, "labels": [-100] * len(question) + answer}
+        return {"input_ids": question + answer, "labels": [NO_LOSS] * len(question) + answer}
 
     def text(self, ids: list[int]) -> str:
         """The text of an answer's tokens, up to its end."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import RecipeError
-from hf_finetune.packing import NO_LOSS, Batch, PackedModel, pack, shared_start, supervised
+from hf_finetune.packed_model import PackedModel
+from hf_finetune.packing import NO_LOSS, Batch, pack, shared_start, supervised
 from hf_finetune.progress import Progress, tracked
 
 if TYPE_CHECKING:

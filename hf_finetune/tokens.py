@@ -16,6 +16,7 @@ import numpy as np
 from hf_finetune.chat import PROBE, ChatFormat
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import whole_file
+from hf_finetune.packing import NO_LOSS
 from hf_finetune.progress import Progress, tracked
 
 WORTH_KEEPING = 5_000
@@ -73,7 +74,9 @@ def _read(file: Path, num_rows: int) -> list[Example] | None:
     if not len(ends) == len(starts) == num_rows:
         return None
     rows = [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    return [{"input_ids": row, "labels": [-100] * start + row[start:]} for row, start in zip(rows, starts, strict=True)]
+    return [
+        {"input_ids": row, "labels": [NO_LOSS] * start + row[start:]} for row, start in zip(rows, starts, strict=True)
+    ]
 
 
 def _write(file: Path, examples: Sequence[Mapping[str, Sequence[int]]]) -> None:
@@ -94,4 +97,4 @@ def _write(file: Path, examples: Sequence[Mapping[str, Sequence[int]]]) -> None:
 
 
 def _answer_start(labels: Sequence[int]) -> int:
-    return next((place for place, label in enumerate(labels) if label != -100), len(labels))
+    return next((place for place, label in enumerate(labels) if label != NO_LOSS), len(labels))

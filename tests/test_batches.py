@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from hf_finetune.packing import PackedModel
+from hf_finetune.packed_model import PackedModel
 from hf_finetune.train.batches import ShardedBatches, groups_of, packed_batch
 
 

@@ -12,8 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "hf_finetune"
 ORDER = (
     "errors files launch metrics resolve data recipe settings testing processes interruption progress folder "
-    "checkpoints model packing lora run chat tokens prepare begin train generate report evaluate card pipeline "
-    "bench demo pinning cli __main__"
+    "checkpoints model packing packed_model lora run chat tokens prepare begin train generate report evaluate "
+    "card pipeline bench demo pinning cli __main__"
 ).split()
 """Each module or package imports only those before it."""
 

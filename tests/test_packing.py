@@ -11,7 +11,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM
 
-from hf_finetune.packing import NO_LOSS, PackedModel, pack, shared_start, supervised
+from hf_finetune.packed_model import PackedModel
+from hf_finetune.packing import NO_LOSS, pack, shared_start, supervised
 
 SMALL = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from hf_finetune.packing import Batch, pack, shared_start, supervised
+from hf_finetune.packing import NO_LOSS, Batch, pack, shared_start, supervised
 
-SILENT_ROW = {"input_ids": [0], "labels": [-100]}
+SILENT_ROW = {"input_ids": [0], "labels": [NO_LOSS]}
 """A row without loss: what a process gets that would have none of the last batch."""
 WORTH_SHARING = 16
 """Rows that go on alike for so many tokens are a group."""

@@ -19,7 +19,8 @@ from hf_finetune.errors import RecipeError
 from hf_finetune.interruption import interruption
 from hf_finetune.lora import fuse
 from hf_finetune.model import compute_dtype, dequantize_if_asked, explaining_full_memory, free_memory
-from hf_finetune.packing import NO_LOSS, Batch, PackedModel
+from hf_finetune.packed_model import PackedModel
+from hf_finetune.packing import NO_LOSS, Batch
 from hf_finetune.prepare import Encoded
 from hf_finetune.processes import highest, is_main, num_processes, rank, sharding
 from hf_finetune.progress import Progress
