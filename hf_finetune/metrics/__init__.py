@@ -1,33 +1,44 @@
 """Marks for answers: pure functions of `(references, predictions)`, and the same as modules of the `evaluate` package.
 
 Truth comes first, as in scikit-learn. A prediction of None is an unreadable answer: it is wrong,
-and no class of its own.
+and no class of its own. Nothing heavy is imported before a mark that needs it is called.
 """
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from hf_finetune.errors import RecipeError, nearest
+from hf_finetune.metrics.calibration import brier_score, expected_calibration_error, reliability, selective_accuracy
+from hf_finetune.metrics.classification import (
+    accuracy,
+    by_class,
+    confusion_matrix,
+    f1_by_class,
+    macro_f1,
+    readable_rate,
+)
+from hf_finetune.metrics.sampling import pass_at_k
+from hf_finetune.metrics.text import bleu, chrf, collapse_spaces, exact_match, perplexity, rouge
 
-
-def accuracy(references: Sequence[object], predictions: Sequence[object]) -> float:
-    """The share of answers that are right, 0-1; 0 for no rows."""
-    right = sum(given == wanted for wanted, given in zip(references, predictions, strict=True))
-    return right / len(references) if references else 0.0
-
-
-def f1_by_class(references: Sequence[str], predictions: Sequence[str | None]) -> dict[str, float]:
-    """F1 (harmonic mean of precision and recall) of each class that occurs in either sequence, sorted by name."""
-    hits = Counter(wanted for wanted, given in zip(references, predictions, strict=True) if wanted == given)
-    named = Counter(references) + Counter(given for given in predictions if given is not None)
-    return {name: 2 * hits[name] / named[name] for name in sorted(named)}
-
-
-def macro_f1(references: Sequence[str], predictions: Sequence[str | None]) -> float:
-    """The plain mean of the classes' F1, as scikit-learn's `f1_score(average="macro")`; 0 for no rows."""
-    scores = f1_by_class(references, predictions).values()
-    return sum(scores) / len(scores) if scores else 0.0
+__all__ = [
+    "accuracy",
+    "bleu",
+    "brier_score",
+    "by_class",
+    "chrf",
+    "collapse_spaces",
+    "confusion_matrix",
+    "exact_match",
+    "expected_calibration_error",
+    "f1_by_class",
+    "macro_f1",
+    "pass_at_k",
+    "path",
+    "perplexity",
+    "readable_rate",
+    "reliability",
+    "rouge",
+    "selective_accuracy",
+]
 
 
 def path(name: str) -> str:

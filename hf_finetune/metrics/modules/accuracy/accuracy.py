@@ -1,21 +1,13 @@
 """Accuracy as a module of the `evaluate` package, for text answers; loads without a network."""
 
-import datasets
-import evaluate
-
 from hf_finetune.metrics import accuracy
+from hf_finetune.metrics.mark import LABELS, Mark, readable
 
 
-class Accuracy(evaluate.Metric):  # type: ignore[misc]  # evaluate ships no types
+class Accuracy(Mark):
     """The share of predictions equal to their reference; an empty prediction stands for an unreadable answer."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=self.__doc__ or "",
-            citation="",
-            features=datasets.Features({"references": text, "predictions": text}),
-        )
+    columns = LABELS
 
     def _compute(self, references: list[str], predictions: list[str]) -> dict[str, float]:
-        return {"accuracy": accuracy(references, predictions)}
+        return {"accuracy": accuracy(references, readable(predictions))}

@@ -1,0 +1,16 @@
+"""The confusion matrix as a module of the `evaluate` package, for text answers; loads without a network."""
+
+from hf_finetune.metrics import confusion_matrix
+from hf_finetune.metrics.mark import LABELS, Mark, readable
+
+
+class ConfusionMatrix(Mark):
+    """The rows of each label by their answer: `compute(references=..., predictions=..., labels=["no", "yes"])`.
+
+    Down and across in the order of `labels`; one more column counts the answers that are empty or no label.
+    """
+
+    columns = LABELS
+
+    def _compute(self, references: list[str], predictions: list[str], labels: list[str]) -> dict[str, list[list[int]]]:
+        return {"confusion_matrix": confusion_matrix(references, readable(predictions), labels)}

@@ -1,0 +1,13 @@
+"""How many answers can be read, as a module of the `evaluate` package; loads without a network."""
+
+from hf_finetune.metrics import readable_rate
+from hf_finetune.metrics.mark import TEXT, Mark, readable
+
+
+class ReadableRate(Mark):
+    """The share of predictions that are not empty: an empty one stands for an unreadable answer."""
+
+    columns = {"predictions": TEXT}
+
+    def _compute(self, predictions: list[str]) -> dict[str, float]:
+        return {"readable_rate": readable_rate(readable(predictions))}
