@@ -1,20 +1,22 @@
 """What is asked for and what is in the folder -> what there is to do: rows as tokens, the base, where to go on from."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hf_finetune.chat import ChatFormat
 from hf_finetune.checkpoints import is_over, last_whole, state_of
 from hf_finetune.data.sources import Source
-from hf_finetune.errors import RecipeError
+from hf_finetune.errors import RecipeError, first_line
 from hf_finetune.files import read_json
-from hf_finetune.folder import holds_run
+from hf_finetune.folder import check_folder, held, holds_run
+from hf_finetune.interruption import Interrupted
 from hf_finetune.model import BaseModel, find_base_model, load_tokenizer
 from hf_finetune.prepare import Encoded, Prepared, encode, in_words, prepare
-from hf_finetune.processes import join, num_processes, release_others, share
-from hf_finetune.progress import Progress, duration, read_session
+from hf_finetune.processes import is_main, join, num_processes, release_others, share
+from hf_finetune.progress import Progress, Session, duration, read_session
 from hf_finetune.recipe import Recipe
 from hf_finetune.run import (
     FREE_SETTINGS,
@@ -23,8 +25,10 @@ from hf_finetune.run import (
     describe_hardware,
     describe_recipe,
     note_versions,
+    now,
     told,
 )
+from hf_finetune.scoring import check_evaluation
 from hf_finetune.settings import Settled, check_machine
 
 
@@ -42,6 +46,10 @@ class Request:
     command: Sequence[str] = ()
     is_demo: bool = False
     overwrite: bool = False
+    evaluated: dict[str, Any] = field(default_factory=dict)
+    """What is evaluated without a training, and on which rows."""
+    base_folder: Path | None = None
+    """Where runs that ask one base the same test rows keep what it gives."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,41 @@ class Begun:
     """Whether there are test rows to answer."""
 
 
+@contextmanager
+def opened(
+    request: Request, last_file: Path, say: Callable[[str], None]
+) -> Iterator[tuple[Run | None, bool, Progress | None]]:
+    """Holds the folder and gives the run to make in it, whether that is one to go on with, and where its progress goes.
+
+    There is no run in processes other than the main one, and no progress of a run that is finished and whose last file
+    is there. How the session ends is recorded.
+
+    Raises:
+        RecipeError: when the folder cannot be used, or holds another run.
+    """
+    folder = request.folder
+    if is_main():
+        check_folder(folder, request.overwrite)
+    with held(folder) if is_main() else nullcontext():
+        run, goes_on = run_to_make(request) if is_main() else (None, False)
+        if run and run.finished and last_file.exists():
+            say(f"run       {folder}: is finished, there is nothing to do. --overwrite makes it again.")
+            yield run, goes_on, None
+            return
+        if run and goes_on:
+            record_stop(run, folder)
+        progress = Progress(Session(now()), folder, say)
+        try:
+            yield run, goes_on, progress
+        except BaseException as error:
+            progress.session.ended = f"was stopped by {error}" if isinstance(error, Interrupted) else "failed"
+            progress.session.reason = "" if isinstance(error, Interrupted) else first_line(error)
+            raise
+        finally:
+            progress.close()
+            progress.write()
+
+
 def run_to_make(request: Request) -> tuple[Run, bool]:
     """The run to make, and whether that is one in the folder to go on with; nothing is written yet.
 
@@ -82,6 +125,7 @@ def run_to_make(request: Request) -> tuple[Run, bool]:
         license=request.license,
         is_own_data=request.source != request.recipe.dataset,
         is_demo=request.is_demo,
+        evaluated=request.evaluated,
         num_processes=num_processes(),
     )
     if not holds_run(request.folder):
@@ -141,6 +185,7 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
             say(f"note      {line}")
     prepared = prepare(recipe, request.source, settings, run.data.get("commit"))
     check_machine(request.settled)
+    check_evaluation(recipe, prepared.rows, settings)
     base = find_base_model(settings, run.base_model.get("commit"))
     chat = ChatFormat.of(load_tokenizer(base))
     encoded = encode(recipe, prepared, chat, settings, progress)

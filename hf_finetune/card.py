@@ -1,19 +1,15 @@
 """Run, data and report -> the README.md of the model repo; from the run's files and nothing else."""
 
 import inspect
-import json
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_finetune.errors import plural
-from hf_finetune.files import TEMPLATES, read_json, write_text
+from hf_finetune.files import read_json, write_text
+from hf_finetune.rendering import template
 from hf_finetune.report import Report
 from hf_finetune.run import Run
 from hf_finetune.settings import Settings
-
-if TYPE_CHECKING:
-    import jinja2
 
 
 def write_card(folder: Path) -> Path:
@@ -25,7 +21,7 @@ def write_card(folder: Path) -> Path:
 
 def render_card(run: Run, data: dict[str, Any], report: Report) -> str:
     """The card's text: the same bytes for the same files."""
-    return _template("card.md.jinja").render(
+    return template("card.md.jinja").render(
         run=run,
         data=data,
         report=report,
@@ -79,7 +75,7 @@ def metadata(run: Run, data: dict[str, Any], report: Report) -> str:
 def usage_snippet(run: Run, report: Report) -> str:
     """Python that asks the fine-tuned model one test row's question with transformers and peft alone."""
     settings = {name: setting["value"] for name, setting in run.settings.items()}
-    return _template("usage.py.jinja").render(
+    return template("usage.py.jinja").render(
         base=run.base_model["name"],
         commit=run.base_model["commit"],
         base_model=run.base_model,
@@ -92,18 +88,6 @@ def usage_snippet(run: Run, report: Report) -> str:
 
 
 _LOCAL_SETTINGS = ("output_dir", "run_name", "report_to", "model_name_or_path", "model_revision")
-
-
-def _template(name: str) -> "jinja2.Template":
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=False,
-    )
-    environment.filters["python"] = partial(json.dumps, ensure_ascii=False)  # a JSON text is a Python text too
-    return environment.get_template(name)
 
 
 def _changed(run: Run) -> dict[str, dict[str, Any]]:

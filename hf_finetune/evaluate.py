@@ -1,61 +1,150 @@
 """Base, few-shot and fine-tuned model answer the same test rows: report.json, report.md, answers.jsonl."""
 
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
+from hf_finetune.asking import Given, ask, marked
+from hf_finetune.baseline import tfidf_answers
 from hf_finetune.chat import ChatFormat
-from hf_finetune.files import write_jsonl
-from hf_finetune.generate import choice_probabilities, generate_texts
+from hf_finetune.files import read_json, read_jsonl, write_json, write_jsonl
+from hf_finetune.generate import log_likelihoods
 from hf_finetune.model import explaining_full_memory
-from hf_finetune.processes import everyones, is_main, own_share, together
+from hf_finetune.processes import everyones, is_main, own_share, share, together
 from hf_finetune.progress import Progress
 from hf_finetune.recipe import Recipe
-from hf_finetune.report import Answer, compare
+from hf_finetune.report import Answer
+from hf_finetune.scoring import check_gates, compare, mean_interval
 from hf_finetune.settings import Settings
 
+GENERAL_QUESTIONS = Path(__file__).parent / "data" / "general.jsonl"
+"""Questions and answers that have nothing to do with any recipe, to measure what fine-tuning has a model forget."""
+KEPT = "evaluation"
+"""The folder of what models have given until the report is there."""
+COLUMNS = ("tfidf", "base", "few_shot", "tuned")
 
-def evaluate(
-    model: Any, chat: ChatFormat, recipe: Recipe[Any], train: Sequence[Any], test: Sequence[Any], settings: Settings,
-    folder: Path, progress: Progress | None = None,
-) -> None:  # fmt: skip
-    """Asks a model with its adapter loaded; the adapter is switched off for the base, on for the fine-tuned.
 
-    Each process asks for its share of the rows; the main one leaves answers.jsonl, report.md and report.json in
-    `folder`.
+class Evaluation:
+    """The same test rows put to several models, which need not be in memory at the same time.
+
+    Several processes each put their share. What a model has given is kept in the folder: after a stop it is not asked
+    again.
     """
-    max_new_tokens = longest_answer(chat, [recipe.completion(row) for row in (*train, *test)])
-    draws = few_shot_chats(model, chat, recipe, train, test, max_new_tokens, settings)
-    if progress and settings.few_shot and not draws:
-        progress.tell("few-shot: left out, as no example fits into the base's context beside the longest question.")
-    with explaining_full_memory("Halve per_device_eval_batch_size and start the same command again."):
-        with model.disable_adapter():
-            base = answer(model, chat, recipe, test, max_new_tokens, settings, progress, "base")
-            few_shot = [
-                answer(model, shown, recipe, test, max_new_tokens, settings, progress, f"few-shot {number}")
-                for number, shown in enumerate(draws, 1)
-            ]
-        tuned = answer(model, chat, recipe, test, max_new_tokens, settings, progress, "tuned")
-    if not is_main():
-        return
-    num_examples = len(draws[0].examples) if draws else 0
-    report = compare(recipe, train, test, base, tuned, max_new_tokens, few_shot, num_examples)
-    write_jsonl(
-        folder / "answers.jsonl",
-        [
-            {
-                "prompt": recipe.prompt(row),
-                "gold": recipe.completion(row),
-                "base": asdict(base[number]),
-                "few_shot": [asdict(answers[number]) for answers in few_shot],
-                "tuned": asdict(tuned[number]),
-            }
-            for number, row in enumerate(test)
-        ],
-    )
-    report.write(folder)
+
+    def __init__(
+        self, chat: ChatFormat, recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]], settings: Settings,
+        folder: Path, progress: Progress, base_folder: Path | None = None,
+    ) -> None:  # fmt: skip
+        """Takes the rows by split, of which there may be none but `test`.
+
+        Runs that ask one base the same test rows keep what it gives in one `base_folder`.
+        """
+        self.base_folder = base_folder or folder / KEPT
+        self.chat, self.recipe, self.rows, self.settings = chat, recipe, rows, settings
+        self.folder, self.progress = folder, progress
+        self.answers: dict[str, list[list[Answer]]] = {}
+        self.general_losses: dict[str, list[float | None]] = {}
+        self.num_examples = 0
+        self.max_new_tokens = longest_answer(
+            chat, [recipe.completion(r) for r in (*rows.get("train", ()), *rows["test"])]
+        )
+
+    def ask_base(self, model: Any) -> None:
+        """Asks the base model, without and with examples before each question."""
+        self.answers["base"] = [self._ask(model, self.chat, "base")]
+        train, test = self.rows.get("train", ()), self.rows["test"]
+        draws = few_shot_chats(model, self.chat, self.recipe, train, test, self.max_new_tokens, self.settings)
+        if draws:
+            self.num_examples = len(draws[0].examples)
+            self.answers["few_shot"] = [self._ask(model, chat, f"few-shot {n}") for n, chat in enumerate(draws, 1)]
+        elif self.settings.few_shot and train:
+            self.progress.tell(
+                "few-shot: left out, as no example fits into the base's context beside the longest question."
+            )
+        self._ask_general(model, "base")
+
+    def ask_tuned(self, model: Any) -> None:
+        """Asks the fine-tuned model."""
+        self.answers["tuned"] = [self._ask(model, self.chat, "tuned")]
+        self._ask_general(model, "tuned")
+
+    def write(self) -> None:
+        """Leaves answers.jsonl, report.md and report.json, when all models have been asked."""
+        if not is_main():
+            return
+        if self.settings.baseline == "tfidf":
+            self.answers["tfidf"] = [tfidf_answers(self.recipe, self.rows)]
+        report = compare(
+            self.recipe, self.rows.get("train", ()), self.rows["test"],
+            {column: self.answers[column] for column in COLUMNS if column in self.answers},
+            max_new_tokens=self.max_new_tokens,
+            gold_tokens=[len(self.chat.completion_ids(self.recipe.completion(row))) for row in self.rows["test"]],
+            num_examples=self.num_examples, num_samples=self.settings.num_samples, general_loss=self._general_loss(),
+        )  # fmt: skip
+        write_jsonl(self.folder / "answers.jsonl", self._lines())
+        replace(report, gates=check_gates(report, self.settings.gates)).write(self.folder)
+
+    def _ask(self, model: Any, chat: ChatFormat, name: str) -> list[Answer]:
+        """A model's answers to the test rows."""
+        test = self.rows["test"]
+        arguments = (chat, self.recipe, test, self.max_new_tokens, self.settings, self.progress, name)
+        kept = self._kept(name, lambda: [asdict(given) for given in ask(model, *arguments)])
+        return [marked(self.recipe, row, Given(**given)) for row, given in zip(test, kept, strict=True)]
+
+    def _ask_general(self, model: Any, name: str) -> None:
+        """Takes what a model loses on the answers to general questions, in nats a token of each."""
+        if not self.settings.measure_forgetting:
+            return
+
+        def losses() -> list[float | None]:
+            own = own_share(read_jsonl(GENERAL_QUESTIONS))
+            questions, answers = [row["question"] for row in own], [[row["answer"]] for row in own]
+            size, stage = self.settings.per_device_eval_batch_size, f"general questions, {name}"
+            likelihoods = log_likelihoods(model, self.chat, questions, answers, size, self.progress, stage)
+            tokens = [len(self.chat.completion_ids(answer)) for (answer,) in answers]
+            found = [-nats / count for (nats,), count in zip(likelihoods, tokens, strict=True)]
+            return together(everyones([loss if math.isfinite(loss) else None for loss in found]))
+
+        self.general_losses[name] = self._kept(f"general {name}", losses)
+
+    def _kept(self, name: str, find: Callable[[], list[Any]]) -> list[Any]:
+        """What was found before a stop, else what is found now, in all processes."""
+        of_base = name in ("base", "general base")
+        path = (self.base_folder if of_base else self.folder / KEPT) / f"{name} {self.max_new_tokens}.json"
+        before = share(read_json(path) if is_main() and path.exists() else None)
+        if before is not None:
+            return list(before)
+        with explaining_full_memory("Halve per_device_eval_batch_size and start the same command again."):
+            found = find()
+        if is_main():
+            write_json(path, found)
+        return found
+
+    def _general_loss(self) -> dict[str, float] | None:
+        """The mean loss of each model on the questions where both have one, and the 95 % interval of the rise."""
+        if not self.general_losses:
+            return None
+        both = zip(self.general_losses["base"], self.general_losses["tuned"], strict=True)
+        pairs = [(base, tuned) for base, tuned in both if base is not None and tuned is not None]
+        if not pairs:
+            return None
+        low, high = mean_interval([tuned - base for base, tuned in pairs])
+        return {
+            "base": mean(base for base, _ in pairs), "tuned": mean(tuned for _, tuned in pairs), "low": low,
+            "high": high,
+        }  # fmt: skip
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        """The lines of answers.jsonl: each row's question, gold answer, and the answers of each column."""
+        for number, row in enumerate(self.rows["test"]):
+            own = {name: [asdict(draw[number]) for draw in draws] for name, draws in self.answers.items()}
+            few_shot = {"few_shot": own.pop("few_shot", [])}
+            one_each = {name: own[name][0] for name in COLUMNS if name in own}
+            yield {"prompt": self.recipe.prompt(row), "gold": self.recipe.completion(row)} | one_each | few_shot
 
 
 def few_shot_chats(
@@ -69,6 +158,8 @@ def few_shot_chats(
     """
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 10**9
     longest = max((recipe.prompt(row) for row in test), key=lambda prompt: len(chat.prompt_ids(prompt)))
+    if not train:
+        return []
     draws = [_drawn(recipe, train, settings.few_shot, f"{settings.seed} {n}") for n in range(settings.few_shot_draws)]
     for count in range(settings.few_shot, 0, -1):
         chats = [replace(chat, examples=tuple(rows[:count])) for rows in draws]
@@ -87,33 +178,7 @@ def _drawn(recipe: Recipe[Any], train: Sequence[Any], count: int, seed: str) -> 
     return [(recipe.prompt(row), recipe.completion(row)) for row in turns[:count]]
 
 
-def answer(
-    model: Any, chat: ChatFormat, recipe: Recipe[Any], rows: Sequence[Any], max_new_tokens: int, settings: Settings,
-    progress: Progress | None = None, name: str = "model",
-) -> list[Answer]:  # fmt: skip
-    """One answer a row: the likeliest of its choices, or generated text where the recipe gives none.
-
-    With several processes each answers its share, and all of them get all answers.
-    """
-    own = own_share(rows)
-    prompts, size, stage = [recipe.prompt(row) for row in own], settings.per_device_eval_batch_size, f"evaluate {name}"
-    if any(recipe.choices(row) is None for row in rows):
-        texts = generate_texts(model, chat, prompts, max_new_tokens, size, progress, stage)
-        answers = [_marked(recipe, row, text, None) for row, text in zip(own, texts, strict=True)]
-    else:
-        choices = [recipe.choices(row) or () for row in own]
-        probabilities = choice_probabilities(model, chat, prompts, choices, size, progress, stage)
-        by_choice = [dict(zip(some, p, strict=True)) for some, p in zip(choices, probabilities, strict=True)]
-        answers = [_marked(recipe, row, max(p, key=p.__getitem__), p) for row, p in zip(own, by_choice, strict=True)]
-    return together(everyones(answers))
-
-
 def longest_answer(chat: ChatFormat, completions: Sequence[str]) -> int:
     """How many tokens an answer may have: those of the longest gold completion and a quarter more."""
     longest = max(len(chat.completion_ids(completion)) for completion in completions)
     return longest + max(1, longest // 4)
-
-
-def _marked(recipe: Recipe[Any], row: Any, text: str, probabilities: dict[str, float] | None) -> Answer:
-    prediction = recipe.parse(text)
-    return Answer(text, prediction, recipe.correct(row, prediction), probabilities)

@@ -11,9 +11,6 @@ from typing import Any
 
 from hf_finetune.errors import RecipeError
 
-TEMPLATES = Path(__file__).parent / "templates"
-"""The texts that cards and new recipes are made from."""
-
 
 def sync(path: Path) -> None:
     """Brings a file's bytes, or the names in a folder, from the cache to the disk, for a power cut may come."""

@@ -1,11 +1,10 @@
-"""Prompts -> answers: choices scored by likelihood, or texts generated greedily, in batches with a progress bar."""
+"""Prompts -> likelihoods of given answers, or texts generated greedily or sampled, in batches with a progress bar."""
 
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.chat import ChatFormat
-from hf_finetune.errors import RecipeError
 from hf_finetune.packed_model import PackedModel
 from hf_finetune.packing import NO_LOSS, Batch, pack, shared_start, supervised
 from hf_finetune.progress import Progress, tracked
@@ -13,11 +12,14 @@ from hf_finetune.progress import Progress, tracked
 if TYPE_CHECKING:
     import torch
 
+SHORT_ANSWER = 8
+"""Tokens of a choice that counts as one of a batch; a longer one counts as several, as each takes logits."""
+
 Question = tuple[list[int], list[list[int]]]
 """The token ids of a question, and of each of its choices."""
 
 
-def choice_probabilities(
+def log_likelihoods(
     model: Any,
     chat: ChatFormat,
     prompts: Sequence[str],
@@ -26,15 +28,11 @@ def choice_probabilities(
     progress: Progress | None = None,
     stage: str = "answer",
 ) -> list[list[float]]:
-    """For each prompt, the probability of each of its choices among them all; each list sums to 1.
+    """For each prompt, the log-likelihood of each of its choices, in nats; NaN where the model gives no number.
 
-    A choice's likelihood is that of all its tokens and of the end of the answer, so that a choice which begins like
-    another is not favoured; nothing is divided by the length.
-
-    Raises:
-        RecipeError: when a likelihood is no number, as after a training that went wrong.
+    It is that of all tokens of a choice and of the end of the answer, so that a choice which begins like another is
+    not favoured; nothing is divided by the length.
     """
-    import torch
     from accelerate.utils import send_to_device
 
     if not prompts:
@@ -55,18 +53,14 @@ def choice_probabilities(
             progress.tell(f"{stage}: each choice has its question computed again: {fault}.")
         most_choices = batch_size if fault else 4 * batch_size
         with lean.switched(not fault):
-            batches = _cut(order, [len(own) for own in choices], most_choices)
-            for numbers in tracked(batches, progress, stage, "batches"):
+            sizes = [sum(math.ceil(len(answer) / SHORT_ANSWER) for answer in answers) for _, answers in rows]
+            for numbers in tracked(_cut(order, sizes, most_choices), progress, stage, "batches"):
                 some = [rows[number] for number in numbers]
                 batch = _padded(some, chat.pad_id) if fault else _packed(some, shared)
                 own = _choice_scores(lean, send_to_device(batch, model.device), some, supervised_only=not fault)
                 for number, given in zip(numbers, own, strict=True):
                     scores[number] = given
-    if not all(math.isfinite(score) for own in scores for score in own):
-        raise RecipeError(
-            f"{stage}: a likelihood is not a number. Try dtype=bfloat16 or float32, or a lower learning_rate."
-        )
-    return [torch.tensor(own, dtype=torch.float64).softmax(0).tolist() for own in scores]
+    return scores
 
 
 def generate_texts(
@@ -84,18 +78,10 @@ def generate_texts(
     shape, with padding before it more than without, so that of two tokens that are about as likely another is taken.
     """
     import torch
-    from transformers import GenerationConfig
 
     questions = [chat.prompt_ids(prompt) for prompt in prompts]
     order = sorted(range(len(questions)), key=lambda index: len(questions[index]), reverse=True)
-    greedy = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        repetition_penalty=1.0,  # what is not set here is taken from the base: Qwen2.5's is 1.1, which is not greedy
-        no_repeat_ngram_size=0,
-        eos_token_id=_stop_ids(model, chat),
-        pad_token_id=chat.pad_id,
-    )
+    greedy = _generation_config(model, chat, max_new_tokens, do_sample=False)
     texts = [""] * len(questions)
     model.eval()
     for batch in tracked(_cut(order, [1] * len(order), batch_size), progress, stage, "batches"):
@@ -105,6 +91,46 @@ def generate_texts(
         for index, answer in zip(batch, output[:, ids.shape[1] :].tolist(), strict=True):
             texts[index] = chat.text(answer)
     return texts
+
+
+def sample_texts(
+    model: Any, chat: ChatFormat, prompts: Sequence[str], seeds: Sequence[int], num_samples: int, temperature: float,
+    max_new_tokens: int, progress: Progress | None = None, stage: str = "sample",
+) -> list[list[str]]:  # fmt: skip
+    """So many texts after each prompt, drawn as likely as the model finds them at a temperature.
+
+    A prompt's texts depend on its own seed alone, not on what other prompts are asked with it.
+    """
+    import torch
+
+    config = _generation_config(
+        model, chat, max_new_tokens, do_sample=True, temperature=temperature, top_k=0, top_p=1.0,
+        num_return_sequences=num_samples,
+    )  # fmt: skip
+    devices = [model.device] if model.device.type == "cuda" else []
+    texts = []
+    model.eval()
+    for prompt, seed in tracked(list(zip(prompts, seeds, strict=True)), progress, stage, "rows"):
+        ids = torch.tensor([chat.prompt_ids(prompt)], device=model.device)
+        with torch.inference_mode(), torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
+        texts.append([chat.text(answer) for answer in output[:, ids.shape[1] :].tolist()])
+    return texts
+
+
+def _generation_config(model: Any, chat: ChatFormat, max_new_tokens: int, **values: Any) -> Any:
+    """How texts are made; what is not set here is taken from the base: Qwen2.5 penalises repetition by 1.1."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        eos_token_id=_stop_ids(model, chat),
+        pad_token_id=chat.pad_id,
+        **values,
+    )
 
 
 def _packed(rows: Sequence[Question], shared: int) -> Batch:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.errors import RecipeError, plural
-from hf_finetune.files import TEMPLATES
+from hf_finetune.rendering import TEMPLATES, template
 
 CONFIGS = ("one_gpu", "ddp", "fsdp2", "zero3")
 """The shipped configs that fit any number of machines or GPUs; two_nodes.yaml is for use by hand."""
@@ -119,23 +119,14 @@ def plain_command(launch: Launch, config_file: Path) -> str:
 
 def slurm_script(launch: Launch, config_file: Path, folder: Path, python: str) -> str:
     """A batch script that starts it in `folder` with the Python at `python`, and again after its time limit."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-    )
-    environment.filters["quoted"] = shlex.quote
-    return environment.get_template("slurm.sh.jinja").render(
+    return template("slurm.sh.jinja", keep_trailing_newline=True, trim_blocks=True).render(
         launch=launch,
         mark=MARK,
         job_name=re.sub(r"[^\w.-]", "_", launch.name),
         options=_accelerate_options(launch, config_file.absolute()),
         words=shlex.join(launch.words),
-        folder=str(folder.absolute()),
-        python=python,
+        folder=shlex.quote(str(folder.absolute())),
+        python=shlex.quote(python),
         notice=NOTICE_SECONDS,
     )
 

@@ -65,8 +65,8 @@ def load_tokenizer(base: BaseModel) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def load_base_model(base: BaseModel, settings: Settings) -> "PreTrainedModel":
-    """The base model, quantised as the settings say, on this process's device.
+def load_base_model(base: BaseModel, settings: Settings, as_saved: bool = False) -> "PreTrainedModel":
+    """The base model, quantised as the settings say or `as_saved`, on this process's device.
 
     Raises:
         RecipeError: when it cannot be loaded as a causal language model.
@@ -83,7 +83,7 @@ def load_base_model(base: BaseModel, settings: Settings) -> "PreTrainedModel":
                 base.location,
                 revision=base.commit,
                 dtype=compute_dtype(settings),
-                quantization_config=quantization(settings),
+                quantization_config=None if as_saved else quantization(settings),
                 attn_implementation=None if settings.attn_implementation == "auto" else settings.attn_implementation,
                 trust_remote_code=False,  # None would ask the user in the middle of a run
                 device_map=_device_map(),

@@ -2,17 +2,17 @@
 
 import gc
 import platform
+import shutil
 from collections.abc import Callable
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
-from hf_finetune.begin import Begun, Request, begin, record_stop, run_to_make
+from hf_finetune.begin import Begun, Request, begin, opened
 from hf_finetune.card import write_card
 from hf_finetune.checkpoints import best_of, last_whole, state_of
-from hf_finetune.errors import RecipeError, first_line
-from hf_finetune.evaluate import evaluate
-from hf_finetune.folder import check_folder, held, holds_run, start_folder
-from hf_finetune.interruption import Interrupted
+from hf_finetune.errors import RecipeError
+from hf_finetune.evaluate import KEPT, Evaluation
+from hf_finetune.folder import holds_run, start_folder
 from hf_finetune.model import (
     adapter_config,
     check_adapter,
@@ -22,10 +22,13 @@ from hf_finetune.model import (
     num_parameters,
     save_adapter,
 )
+from hf_finetune.page import write_page
 from hf_finetune.prepare import write_splits
 from hf_finetune.processes import is_main, sharding, share
-from hf_finetune.progress import Progress, Session
+from hf_finetune.progress import Progress
+from hf_finetune.report import Report
 from hf_finetune.run import Run, now
+from hf_finetune.scoring import check_gates
 from hf_finetune.settings import Settings
 
 
@@ -41,29 +44,16 @@ def run_recipe(request: Request, say: Callable[[str], None] = print) -> None:
         Interrupted: by a signal; the same request goes on.
     """
     folder = request.folder
-    if is_main():
-        check_folder(folder, request.overwrite)
-    with held(folder) if is_main() else nullcontext():
-        run, goes_on = run_to_make(request) if is_main() else (None, False)
-        if run and run.finished and (folder / "adapter" / "README.md").exists():
-            say(f"run       {folder}: is finished, there is nothing to do. --overwrite makes it again.")
+    with opened(request, folder / "adapter" / "README.md", say) as (run, goes_on, progress):
+        if progress is None:
+            if run:
+                gate_again(run, request)
             return
-        if run and goes_on:
-            record_stop(run, folder)
-        progress = Progress(Session(now()), folder, say)
-        try:
-            begun = begin(run, goes_on, request, progress, say)
-            _train(begun, request, progress, say)
-            _evaluate(begun, request, progress)
-            if is_main():
-                _finish(begun.run, progress, folder)
-        except BaseException as error:
-            progress.session.ended = f"was stopped by {error}" if isinstance(error, Interrupted) else "failed"
-            progress.session.reason = "" if isinstance(error, Interrupted) else first_line(error)
-            raise
-        finally:
-            progress.close()
-            progress.write()
+        begun = begin(run, goes_on, request, progress, say)
+        _train(begun, request, progress, say)
+        _evaluate(begun, request, progress)
+        if is_main():
+            finish(begun.run, progress, folder)
 
 
 def _train(begun: Begun, request: Request, progress: Progress, say: Callable[[str], None]) -> None:
@@ -134,20 +124,46 @@ def _evaluate(begun: Begun, request: Request, progress: Progress) -> None:
     """Leaves the report. What is evaluated is what was written: the adapter's files, loaded on a fresh base."""
     if not begun.evaluates:
         return
-    folder, settings, rows = request.folder, request.settled.values, begun.prepared.rows
+    folder, settings = request.folder, request.settled.values
+    rows, base_folder = begun.prepared.rows, request.base_folder
+    evaluation = Evaluation(begun.chat, request.recipe, rows, settings, folder, progress, base_folder)
     base = load_base_model(begun.base, settings)
     dequantize_if_asked(base, settings)
     model = load_adapter(base, folder / "adapter")
-    evaluate(model, begun.chat, request.recipe, rows["train"], rows["test"], settings, folder, progress)
+    with model.disable_adapter():
+        evaluation.ask_base(model)
+    evaluation.ask_tuned(model)
+    evaluation.write()
     share("evaluated")  # the others stay until the main process has all their answers
 
 
-def _finish(run: Run, progress: Progress, folder: Path) -> None:
-    """Leaves the card; then the run is finished."""
+def finish(run: Run, progress: Progress, folder: Path) -> None:
+    """Leaves the page and, beside an adapter that was trained, the card; then the run is finished."""
     progress.session.ended = "finished"
     progress.write()
     run.add_session(progress.session)
     run.write(folder)
-    write_card(folder)
+    _write_pages(run, folder)
+    shutil.rmtree(folder / KEPT, ignore_errors=True)
     run.finished = now()
     run.write(folder)
+
+
+def gate_again(run: Run, request: Request) -> None:
+    """Holds a finished run to other gates than those it was held to, if others are asked for.
+
+    Raises:
+        RecipeError: when one is on something that the run has not measured.
+    """
+    folder, gates = request.folder, request.settled.values.gates
+    report = Report.read(folder)
+    if {gate.name: gate.required for gate in report.gates} != gates:
+        replace(report, gates=check_gates(report, gates)).write(folder)
+        run.write(folder)
+        _write_pages(run, folder)
+
+
+def _write_pages(run: Run, folder: Path) -> None:
+    write_page(folder)
+    if run.training:
+        write_card(folder)

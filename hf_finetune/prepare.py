@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -56,6 +57,8 @@ def prepare(recipe: Recipe[Any], source: Source, settings: Settings, commit: str
     examples = _examples(recipe, records, rows)
     shares = {"validation": settings.validation_size, "test": settings.test_size}
     splits, dropped = split_examples(examples, shares, settings.near_duplicate_similarity, settings.seed)
+    fewer = _some(splits["train"], settings)
+    left_out, splits["train"] = len(splits["train"]) - len(fewer), fewer
     facts = {
         "source": {
             "name": located.name,
@@ -76,8 +79,17 @@ def prepare(recipe: Recipe[Any], source: Source, settings: Settings, commit: str
             if shares_choices(recipe, rows)
         },
     }
+    if left_out:
+        facts["train_rows_left_out"] = left_out
     _check_marks(recipe, [rows[i] for i in splits["test"]])
     return Prepared({name: [rows[i] for i in splits[name]] for name in SPLITS}, facts)
+
+
+def _some(numbers: list[int], settings: Settings) -> list[int]:
+    """At most `max_train_rows` of the numbers, in their order; fewer ones are always among more."""
+    drawn = random.Random(settings.seed).sample(numbers, len(numbers))
+    kept = set(drawn[: settings.max_train_rows])
+    return [number for number in numbers if number in kept]
 
 
 def encode(

@@ -42,6 +42,8 @@ class Recipe(ABC, Generic[Row]):
     """A key of `score()`; higher is better."""
     hyperparameters: ClassVar[Mapping[str, Any]] = {}
     """What differs from the defaults, in TRL's own names."""
+    gates: ClassVar[Mapping[str, float]] = {}
+    """What a run must reach, such as `{"macro_f1": 0.80, "gain": 0.02, "forgetting": 0.05}`."""
 
     @abstractmethod
     def prompt(self, row: Row) -> str:

@@ -1,7 +1,8 @@
 """A Hub id and a revision -> the commit they mean now, with the Hub's reasons for refusing told apart."""
 
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 20.0
 
 
-def resolve_commit(repo_id: str, revision: str, repo_type: str = "model") -> str:
-    """The commit hash (40 hexadecimal digits) of a branch, tag or commit.
+def resolve_commit(repo_id: str, revision: str, role: str = "base model") -> str:
+    """The commit hash (40 hexadecimal digits) of a branch, tag or commit; `role` is what the repo is used as.
 
     Without a network, and for a commit that is in the cache, the cache tells.
 
@@ -25,12 +26,12 @@ def resolve_commit(repo_id: str, revision: str, repo_type: str = "model") -> str
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OIDCError
 
-    what = described(repo_id, repo_type)
+    what, repo_type = described(repo_id, role), repo_type_of(role)
     if re.fullmatch(r"[0-9a-f]{40}", revision):
         with suppress(RecipeError):  # of a commit, what is in the cache is all there is to know
-            return _cached_commit(repo_id, revision, repo_type, what)
+            return _cached_commit(repo_id, revision, role, what)
     if constants.HF_HUB_OFFLINE:
-        return _cached_commit(repo_id, revision, repo_type, f"{what}: HF_HUB_OFFLINE is set")
+        return _cached_commit(repo_id, revision, role, f"{what}: HF_HUB_OFFLINE is set")
     api = HfApi()
     try:
         info = api.repo_info(repo_id, revision=revision, repo_type=repo_type, timeout=TIMEOUT_SECONDS)
@@ -43,24 +44,61 @@ def resolve_commit(repo_id: str, revision: str, repo_type: str = "model") -> str
             f"{what}: no token by OIDC: {first_line(error)}. Unset HF_OIDC_RESOURCE, or mend it."
         ) from error
     except HfHubHTTPError as error:
-        raise refusal(repo_id, revision, repo_type, error) from error
+        raise refusal(repo_id, revision, role, error) from error
     except (httpx2.HTTPError, OfflineModeIsEnabled, OSError) as error:
-        return _cached_commit(repo_id, revision, repo_type, f"{what}: the Hub cannot be reached ({first_line(error)})")
+        return _cached_commit(repo_id, revision, role, f"{what}: the Hub cannot be reached ({first_line(error)})")
     return str(info.sha)
 
 
-def described(repo_id: str, repo_type: str) -> str:
+def described(repo_id: str, role: str) -> str:
     """What a repo is called in messages."""
-    return f"{'data set' if repo_type == 'dataset' else 'base model'} {repo_id!r}"
+    return f"{role} {repo_id!r}"
 
 
-def refusal(repo_id: str, revision: str, repo_type: str, error: "HfHubHTTPError") -> RecipeError:
+def repo_type_of(role: str) -> str:
+    """The Hub's type of a repo that is used as `base model`, `adapter` or `data set`."""
+    return "dataset" if role == "data set" else "model"
+
+
+@contextmanager
+def explaining_refusals(
+    repo_id: str, revision: str, role: str, *, file: str, other: str, instead: str
+) -> Iterator[None]:  # fmt: skip
+    """Turns what the client raises in the block, where `file` is asked for, into errors that say what to do.
+
+    `other` is what to do where that is not there, `instead` what can be done without the Hub.
+    """
+    import httpx2
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    what = described(repo_id, role)
+    try:
+        yield
+    except LocalEntryNotFoundError as error:
+        raise RecipeError(
+            f"{what}: {file or 'its files'} cannot be downloaded now and is not in the local cache. "
+            f"Connect to the network, or {instead}."
+        ) from error
+    except EntryNotFoundError as error:
+        raise RecipeError(f"{what}: has no file {file!r} at {revision!r}. {other}") from error
+    except HfHubHTTPError as error:
+        raise refusal(repo_id, revision, role, error) from error
+    except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
+        raise RecipeError(f"{what}: could not be downloaded ({first_line(error)}). Try again, or {instead}.") from error
+
+
+def refusal(repo_id: str, revision: str, role: str, error: "HfHubHTTPError") -> RecipeError:
     """The error for an answer of the Hub that is a refusal, with what to do about it."""
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    what = described(repo_id, repo_type)
-    page = f"{constants.ENDPOINT}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
+    what = described(repo_id, role)
+    page = f"{constants.ENDPOINT}/{'datasets/' if role == 'data set' else ''}{repo_id}"
     login = (
         "use a token of an account that has access" if get_token() else "log in with `hf auth login` or set HF_TOKEN"
     )
@@ -77,16 +115,16 @@ def refusal(repo_id: str, revision: str, repo_type: str, error: "HfHubHTTPError"
     return RecipeError(f"{what}: the Hub refused: {first_line(error)}. Try again later.")
 
 
-def _cached_commit(repo_id: str, revision: str, repo_type: str, why: str) -> str:
+def _cached_commit(repo_id: str, revision: str, role: str, why: str) -> str:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(
-            repo_id, revision=revision, repo_type=repo_type, local_files_only=True, allow_patterns=[]
+            repo_id, revision=revision, repo_type=repo_type_of(role), local_files_only=True, allow_patterns=[]
         )
     except HFValidationError as error:
-        raise _bad_id(described(repo_id, repo_type)) from error
+        raise _bad_id(described(repo_id, role)) from error
     except LocalEntryNotFoundError as error:
         raise RecipeError(
             f"{why}, and revision {revision!r} is not in the local cache. "

@@ -23,7 +23,7 @@ LIBRARIES = (
 
 FREE_SETTINGS = (
     "output_dir", "run_name", "report_to", "per_device_eval_batch_size", "save_total_limit", "price_per_hour",
-    "keep_tokens",
+    "keep_tokens", "gates",
 )  # fmt: skip
 """Settings that change nothing of a run's result, and so may be others when it is gone on with."""
 
@@ -52,6 +52,8 @@ class Run:
     is_own_data: bool
     """Whether other rows than the recipe's data set were used."""
     is_demo: bool = False
+    evaluated: dict[str, Any] = field(default_factory=dict)
+    """Where nothing was trained: the adapter or model that was evaluated, its files' hashes, and on which rows."""
     num_processes: int = 1
     computing: dict[str, str] = field(default_factory=dict)
     """Device, dtype, and what shares the model out: others would make another result."""
@@ -111,6 +113,8 @@ class Run:
         found += told(_values(self), _values(now))
         if self.source != now.source:
             found.append(f"the rows were {_named(self.source)}, are {_named(now.source)}")
+        if self.evaluated != now.evaluated:
+            found.append(f"what it evaluates was {_tuned(self.evaluated)}, is {_tuned(now.evaluated)}")
         if self.num_processes != now.num_processes:
             found.append(f"the number of processes was {self.num_processes}, is {now.num_processes}")
         return found
@@ -196,6 +200,13 @@ def _named(source: dict[str, Any]) -> str:
     name = source.get("file") or source.get("id") or source.get("source")
     mark = source.get("sha256", source.get("revision", ""))
     return f"{name} ({mark[:12]})" if mark else str(name)
+
+
+def _tuned(evaluated: dict[str, Any]) -> str:
+    if not evaluated:
+        return "its own adapter"
+    mark = evaluated["commit"] or next(iter(evaluated["files"].values()))
+    return f"{evaluated['name']} ({mark[:12]}) on {evaluated['rows']} rows"
 
 
 def _cpu_name() -> str:

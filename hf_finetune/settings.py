@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -152,10 +153,22 @@ class Settings(BaseModel):
     """Training rows shown to the base before each question, for a column beside base and fine-tuned; 0: without it."""
     few_shot_draws: Positive = 3  # ours: the choice of examples matters (arXiv:2102.09690)
     """How often the rows to show are drawn; the column is the mean."""
+    baseline: Literal["tfidf"] | None = None
+    """A column of TF-IDF with logistic regression, which needs no GPU, beside closed answers."""
+    num_samples: int = Field(default=0, ge=0)  # ours
+    """Answers sampled to each open question, for pass@k (arXiv:2107.03374); 0: none."""
+    temperature: float = Field(default=0.8, gt=0)  # arXiv:2107.03374, section 3.3: the best for 100 samples
+    """How freely these are sampled."""
+    measure_forgetting: bool = True  # ours
+    """Also take the loss on general questions that have nothing to do with the task, before and after."""
+    gates: dict[str, float] = {}
+    """What the run must reach, such as macro_f1=0.8,gain=0.02; exit code 3 if it does not."""
     validation_size: Share = 0.1  # ours: of 80/10/10
     """Share of the rows that pick the best checkpoint."""
     test_size: Share = 0.1  # ours: of 80/10/10, to learn from more than datasets' train_test_split leaves (0.75)
     """Share of the rows that are only evaluated."""
+    max_train_rows: Positive | None = None
+    """Learn from so many rows of the training split only; fewer ones are always part of more."""
     near_duplicate_similarity: float = Field(default=0.8, gt=0, le=1)  # Lee et al., arXiv:2107.06499
     """Token Jaccard index from which two prompts must not stand in two splits."""
 
@@ -164,7 +177,22 @@ class Settings(BaseModel):
     def _names(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
-    @field_validator("run_name", "neftune_noise_alpha", "price_per_hour", "group_by", mode="before")
+    @field_validator("gates", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if not all(sign for _, sign, _ in pairs):
+            raise ValueError("it should be name=number, such as gates=macro_f1=0.8,gain=0.02")
+        given = {name.strip(): number.strip() for name, _, number in pairs}
+        if len(given) < len(pairs):
+            raise ValueError("it should name each gate once")
+        return given
+
+    @field_validator(
+        "run_name", "neftune_noise_alpha", "price_per_hour", "group_by", "baseline", "max_train_rows", mode="before"
+    )
     @classmethod
     def _none(cls, value: object) -> object:
         return None if isinstance(value, str) and value.lower() in ("none", "null", "") else value
@@ -229,7 +257,7 @@ def read_yaml(path: Path) -> Layer:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RecipeError(f"{path}: {', '.join(twice)} is given twice. Give it once.")
-    nested = [str(name) for name, value in content.items() if isinstance(value, dict)]
+    nested = [str(name) for name, value in content.items() if isinstance(value, dict) and name != "gates"]
     if nested:
         raise RecipeError(f"{path}: {', '.join(nested)} holds further settings. Write all of them on one level.")
     return Layer(str(path), {str(name): value for name, value in content.items()})
@@ -309,11 +337,16 @@ def _in_words(error: Any, origins: Mapping[str, str]) -> str:
     origin = origins[name]
     if error["type"] == "extra_forbidden":
         return f"{origin}: no setting is called {name!r}. {nearest(name, Settings.model_fields)}"
+    field = Settings.model_fields[name]
+    kinds = get_args(field.annotation)
     message = str(error["msg"]).replace("Input should", "it should").removeprefix("Value error, ")
-    default = Settings.model_fields[name].default
-    if bool in get_args(Settings.model_fields[name].annotation):
+    if field.annotation is bool:
+        message = "it should be true or false"  # pydantic: "a valid boolean, unable to interpret input"
+    elif bool in kinds:
         message += ", true or false"
-    return f"{origin}: {name} is {error['input']!r}; {message}. The default is {default!r}."
+    elif NoneType in kinds and error["type"] == "literal_error":
+        message += ", or none"
+    return f"{origin}: {name} is {error['input']!r}; {message}. The default is {field.default!r}."
 
 
 def _refuse_contradictions(values: Settings, origins: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from test_evaluate import report
+from test_scoring import report
 
 from hf_finetune.card import render_card
 from hf_finetune.files import read_json

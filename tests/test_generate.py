@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from hf_finetune.chat import ChatFormat
-from hf_finetune.errors import RecipeError
-from hf_finetune.generate import _cut, choice_probabilities, generate_texts
+from hf_finetune.generate import _cut, generate_texts, log_likelihoods, sample_texts
 from hf_finetune.model import find_base_model, load_base_model, load_tokenizer
 from hf_finetune.settings import Settings
 
@@ -34,23 +33,23 @@ def plain_log_likelihood(model: Any, chat: ChatFormat, prompt: str, choice: str)
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_choices_are_scored_as_one_by_one_without_padding(loaded: tuple[Any, ChatFormat], batch_size: int) -> None:
     model, chat = loaded
-    given = choice_probabilities(model, chat, PROMPTS, [CHOICES] * len(PROMPTS), batch_size)
-    for prompt, probabilities in zip(PROMPTS, given, strict=True):
+    given = log_likelihoods(model, chat, PROMPTS, [CHOICES] * len(PROMPTS), batch_size)
+    for prompt, likelihoods in zip(PROMPTS, given, strict=True):
         plain = [plain_log_likelihood(model, chat, prompt, choice) for choice in CHOICES]
-        # float32 sums in another order: 1e-4 of a nat
-        torch.testing.assert_close(
-            torch.tensor(probabilities),
-            torch.tensor(plain).softmax(0).double(),
-            rtol=1e-4,
-            atol=1e-5,
-            check_dtype=False,
-        )
-        assert sum(probabilities) == pytest.approx(1)
+        assert likelihoods == pytest.approx(plain, abs=1e-4)  # nats: float32 sums in another order
+
+
+def test_long_answers_are_scored_as_one_by_one_too(loaded: tuple[Any, ChatFormat]) -> None:
+    model, chat = loaded
+    answers = [["the profit rose in the year " * count] for count in (1, 9, 4, 2)]
+    given = log_likelihoods(model, chat, PROMPTS, answers, 1)
+    plain = [plain_log_likelihood(model, chat, prompt, own[0]) for prompt, own in zip(PROMPTS, answers, strict=True)]
+    assert [likelihood for (likelihood,) in given] == pytest.approx(plain, abs=1e-3)
 
 
 def test_rows_may_have_different_choices(loaded: tuple[Any, ChatFormat]) -> None:
     model, chat = loaded
-    given = choice_probabilities(model, chat, ["a", "b"], [["yes", "no"], ["one", "two", "three"]], 2)
+    given = log_likelihoods(model, chat, ["a", "b"], [["yes", "no"], ["one", "two", "three"]], 2)
     assert [len(row) for row in given] == [2, 3]
 
 
@@ -73,12 +72,14 @@ def test_a_base_that_punishes_repetition_still_answers_greedily(tiny_base: Path)
     assert generate_texts(model, chat, PROMPTS, 8, 4) == plain
 
 
-def test_a_likelihood_that_is_no_number_is_told(tiny_base: Path) -> None:
-    settings = Settings(model_name_or_path=str(tiny_base))
-    model = load_base_model(find_base_model(settings), settings)
-    torch.nn.init.constant_(model.model.norm.weight, float("nan"))
-    with pytest.raises(RecipeError, match="a likelihood is not a number"):
-        choice_probabilities(model, ChatFormat.of(load_tokenizer(find_base_model(settings))), ["a"], [CHOICES], 2)
+def test_samples_depend_on_the_seed_of_their_own_row_alone(loaded: tuple[Any, ChatFormat]) -> None:
+    model, chat = loaded
+    together = sample_texts(model, chat, PROMPTS, [1, 2, 3, 4], 3, 0.8, 8)
+    alone = sample_texts(model, chat, PROMPTS[2:3], [3], 3, 0.8, 8)
+    assert [len(texts) for texts in together] == [3, 3, 3, 3]
+    assert together[2] == alone[0]
+    assert len(set(together[2])) > 1
+    assert sample_texts(model, chat, PROMPTS[2:3], [5], 3, 0.8, 8) != alone
 
 
 def test_a_batch_has_no_more_choices_than_there_is_room_for() -> None:

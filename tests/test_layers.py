@@ -11,9 +11,10 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "hf_finetune"
 ORDER = (
-    "errors files launch metrics resolve data recipe settings testing processes interruption progress folder "
-    "checkpoints model packing packed_model lora run chat tokens prepare begin train generate report evaluate "
-    "card pipeline bench demo pinning cli __main__"
+    "errors files rendering launch metrics resolve data recipe settings testing processes interruption progress "
+    "folder checkpoints model packing packed_model lora run chat tokens report baseline scoring prepare begin train "
+    "generate asking evaluate pictures browsing page card pipeline tuned evaluate_tuned learning_curve compare bench "
+    "demo pinning cli __main__"
 ).split()
 """Each module or package imports only those before it."""
 

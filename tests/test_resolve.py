@@ -16,9 +16,9 @@ import json, sys
 from hf_finetune.errors import RecipeError
 from hf_finetune.resolve import resolve_commit
 answers = []
-for repo_id, revision, repo_type in json.loads(sys.argv[1]):
+for repo_id, revision, role in json.loads(sys.argv[1]):
     try:
-        answers.append(resolve_commit(repo_id, revision, repo_type))
+        answers.append(resolve_commit(repo_id, revision, role))
     except RecipeError as error:
         answers.append(str(error))
 print(json.dumps(answers))
@@ -49,13 +49,17 @@ def resolve(hub: LoopbackHub, home: Path, *asked: tuple[str, str, str], **more: 
 def test_a_branch_becomes_the_commit_it_is_at(hub: LoopbackHub, tmp_path: Path) -> None:
     old = hub.add_repo("ns/model", files={"config.json": b"{}"})
     new = hub.add_repo("ns/model", files={"config.json": b"{ }"})
-    assert resolve(hub, tmp_path, ("ns/model", "main", "model"), ("ns/model", old, "model")) == [new, old]
+    assert resolve(hub, tmp_path, ("ns/model", "main", "base model"), ("ns/model", old, "base model")) == [new, old]
 
 
 def test_a_typo_a_revision_and_a_bad_id_are_told_apart(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.add_repo("ns/data", repo_type="dataset", files={"a.csv": b"x"})
     typo, revision, bad = resolve(
-        hub, tmp_path, ("ns/dota", "main", "dataset"), ("ns/data", "mane", "dataset"), ("a b//c", "main", "model")
+        hub,
+        tmp_path,
+        ("ns/dota", "main", "data set"),
+        ("ns/data", "mane", "data set"),
+        ("a b//c", "main", "base model"),
     )
     assert typo.startswith("data set 'ns/dota': the Hub has none of that name, or it is private.")
     assert "has no revision 'mane'" in revision
@@ -66,7 +70,7 @@ def test_a_gated_model_says_how_to_get_in(hub: LoopbackHub, tmp_path: Path) -> N
     sha = hub.add_repo("ns/gated", files={"config.json": b"{}"}, gated=True)
     hub.tokens |= {"stranger-token": "stranger", "friend-token": "friend"}
     hub.granted.add(("friend", "ns/gated"))
-    asked = ("ns/gated", "main", "model")
+    asked = ("ns/gated", "main", "base model")
     (anonymous,) = resolve(hub, tmp_path, asked)
     (stranger,) = resolve(hub, tmp_path, asked, HF_TOKEN="stranger-token")
     assert "is gated, and you are not logged in. Accept its terms at" in anonymous
@@ -77,14 +81,14 @@ def test_a_gated_model_says_how_to_get_in(hub: LoopbackHub, tmp_path: Path) -> N
 
 def test_a_token_nobody_holds_is_named_as_the_reason(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.add_repo("ns/model", files={"config.json": b"{}"})
-    (answer,) = resolve(hub, tmp_path, ("ns/model", "main", "model"), HF_TOKEN="expired")
+    (answer,) = resolve(hub, tmp_path, ("ns/model", "main", "base model"), HF_TOKEN="expired")
     assert "does not accept your token" in answer
 
 
 def test_a_hub_that_is_down_is_not_called_a_typo(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.add_repo("ns/model", files={"config.json": b"{}"})
     hub.faults.append(Fault(r"GET /api/models/ns/model", 503, times=99))
-    (answer,) = resolve(hub, tmp_path, ("ns/model", "main", "model"))
+    (answer,) = resolve(hub, tmp_path, ("ns/model", "main", "base model"))
     assert "the Hub refused" in answer
     assert "503" in answer
 
@@ -96,7 +100,7 @@ def test_without_a_network_the_cache_answers_or_says_so(hub: LoopbackHub, tmp_pa
     subprocess.run(
         [sys.executable, "-c", download], env=inherited | hub.environment(tmp_path), check=True, capture_output=True
     )
-    asked = (("ns/model", "main", "model"), ("ns/other", "main", "model"))
+    asked = (("ns/model", "main", "base model"), ("ns/other", "main", "base model"))
     offline = resolve(hub, tmp_path, *asked, HF_HUB_OFFLINE="1")
     unreachable = resolve(hub, tmp_path, *asked, HF_ENDPOINT="http://127.0.0.1:9")
     assert offline[0] == unreachable[0] == sha

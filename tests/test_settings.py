@@ -295,3 +295,39 @@ def test_a_setting_of_two_types_has_one_fault() -> None:
         "command line: gradient_checkpointing is 'maybe'; it should be 'auto', true or false. The default is 'auto'."
     )
     assert settle([Layer("command line", {"gradient_checkpointing": "true"})]).values.gradient_checkpointing is True
+
+
+@pytest.mark.parametrize("value", ["maybe", "none", 2, None, [True]])
+def test_the_words_for_a_truth_value_are_told(value: object) -> None:
+    told = refusal(Layer("recipe", {"fused_lora": value}))
+    assert told == f"recipe: fused_lora is {value!r}; it should be true or false. The default is True."
+
+
+@pytest.mark.parametrize(("name", "words"), [("group_by", "'length' or 'prefix'"), ("baseline", "'tfidf'")])
+def test_none_is_told_among_the_words_of_a_setting_that_may_be_absent(name: str, words: str) -> None:
+    told = refusal(parse_assignments([f"{name}=foo"]))
+    assert told == f"command line: {name} is 'foo'; it should be {words}, or none. The default is None."
+
+
+def test_none_is_not_told_among_the_words_of_a_setting_that_may_not_be_absent() -> None:
+    assert "none" not in refusal(parse_assignments(["eval_strategy=foo"]))
+
+
+def test_gates_are_names_with_numbers() -> None:
+    settled = settle([parse_assignments(["gates=macro_f1=0.8, gain=2e-2"])])
+    assert settled.values.gates == {"macro_f1": 0.8, "gain": 0.02}
+    assert settle([Layer("recipe", {"gates": {"gain": 1}})]).values.gates == {"gain": 1.0}
+    assert settle([Layer("recipe", {"gates": {"gain": 1}}), parse_assignments(["gates="])]).values.gates == {}
+    for words, fault in (
+        ("gates=macro_f1", "gates is 'macro_f1'; it should be name=number, such as"),
+        ("gates=gain=much", "gates is 'much'; it should be a valid number"),
+        ("gates=gain=nan", "gates is 'nan'; it should be a finite number"),
+        ("gates=gain=1,gain=2", "it should name each gate once"),
+    ):
+        assert fault in refusal(parse_assignments([words]))
+
+
+def test_a_yaml_file_may_hold_gates_as_a_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("gates:\n  macro_f1: 0.8\n")
+    assert settle([read_yaml(path)]).values.gates == {"macro_f1": 0.8}

@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 import click
 
 from hf_finetune.cli.bench import bench
+from hf_finetune.cli.compare import compare
+from hf_finetune.cli.evaluate import evaluate
 from hf_finetune.cli.launch import launch
+from hf_finetune.cli.learning_curve import learning_curve
 from hf_finetune.cli.recipes import cat, check, list_recipes, new, pin
 from hf_finetune.cli.run import run
 from hf_finetune.cli.status import status
@@ -39,7 +42,7 @@ def commands() -> None:
     """
 
 
-for command in (run, status, bench, launch, list_recipes, cat, check, new, pin):
+for command in (run, evaluate, compare, learning_curve, status, bench, launch, list_recipes, cat, check, new, pin):
     commands.add_command(command)
 
 
@@ -47,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """`hf-finetune`: runs a command and exits."""
     words = list(sys.argv[1:] if arguments is None else arguments)
 
-    def work() -> None:
-        commands.main(args=words, prog_name="hf-finetune", standalone_mode=False)
+    def work() -> int:
+        return commands.main(args=words, prog_name="hf-finetune", standalone_mode=False) or 0
 
     guarded((lambda: in_every_process(work)) if words[:1] == ["run"] else work)
 
@@ -56,32 +59,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def main_module() -> None:
     """`python -m hf_finetune`: what the Accelerate launcher starts in every process."""
     guarded(
-        lambda: in_every_process(lambda: run.main(prog_name="accelerate launch -m hf_finetune", standalone_mode=False))
+        lambda: in_every_process(
+            lambda: run.main(prog_name="accelerate launch -m hf_finetune", standalone_mode=False) or 0
+        )
     )
 
 
-def in_every_process(work: Callable[[], object]) -> None:
-    """Runs `work` in the main process, and in the others once that has prepared what they all need."""
+def in_every_process(work: Callable[[], int]) -> int:
+    """Runs `work` in the main process, and in the others once that has prepared what they all need; its exit code."""
     check_environment()
     if is_main():
         meet_others()
     elif not wait_for_main():
-        return
-    work()
+        return 0
+    code = work()
     if is_main():
         release_others(DONE)
     if num_processes() > 1:
-        end(0)
+        end(code)
+    return code
 
 
-def guarded(work: Callable[[], object]) -> None:
-    """Runs `work` and exits: a user's mistake gives a message and code 1 (usage: 2), a recipe's defect a traceback."""
+def guarded(work: Callable[[], int]) -> None:
+    """Runs `work` and exits with its code: a user's mistake gives a message and 1 (usage: 2), a defect a traceback."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports every trainer that is built
     try:
         try:
-            work()
+            code = work()
         finally:
             interruption.ignore()  # a signal while the end is told would end it with a traceback
+        if code:
+            end(code)
     except RecipeError as error:
         give_main_the_word()
         tell_launcher(str(error))

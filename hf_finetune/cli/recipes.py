@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from hf_finetune.errors import RecipeError, plural
-from hf_finetune.files import TEMPLATES, write_text
+from hf_finetune.files import write_text
 from hf_finetune.recipe import Recipe, installed_recipe, installed_recipes, is_path, load_recipe, owner
+from hf_finetune.rendering import TEMPLATES
 
 
 @click.command("list")
@@ -83,7 +84,7 @@ def pin(recipe: str) -> None:
     loaded = load_recipe(recipe)
     commits = {"base_model_revision": resolve_commit(loaded.base_model, loaded.base_model_revision)}
     if isinstance(loaded.dataset, HubDataset):
-        commits["revision"] = resolve_commit(loaded.dataset.id, loaded.dataset.revision, "dataset")
+        commits["revision"] = resolve_commit(loaded.dataset.id, loaded.dataset.revision, "data set")
     file = Path(recipe)
     source = file.read_bytes().decode("utf-8")  # read_text() would turn Windows' line ends into \n
     write_text(file, pinned_source(source, type(loaded).__name__, commits))

@@ -4,20 +4,25 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from hf_finetune.interruption import interruption
-from hf_finetune.processes import is_main, refuse_a_missing_process, was_launched
+from hf_finetune.processes import is_main, refuse_a_missing_process, tell_launcher, was_launched
 from hf_finetune.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from hf_finetune.data.sources import Source
-    from hf_finetune.settings import Settled
+    from hf_finetune.settings import Layer, Settled
+
+Result = TypeVar("Result")
+
+GATES_MISSED = 3
+"""The exit code of a run that has missed a gate."""
 
 
-def says_what_to_run(command: Callable[..., None]) -> Callable[..., None]:
+def says_what_to_run(command: Callable[..., Result]) -> Callable[..., Result]:
     """The words of a command line that name a recipe, its rows and its settings: the same in all that take them."""
     for parameter in (
         click.option("--config", metavar="FILE", help="Settings from a YAML file; NAME=VALUE wins over it."),
@@ -36,17 +41,19 @@ def says_what_to_run(command: Callable[..., None]) -> Callable[..., None]:
 @says_what_to_run
 @click.option("--dry-run", is_flag=True, help="Print the settings with the origin of each, and stop.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the output folder instead of going on with it.")
+@click.option("--baseline", type=click.Choice(["tfidf"]), help="A column that needs no GPU beside the models.")
 def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, config: str | None, dry_run: bool,
-        overwrite: bool) -> None:  # fmt: skip
+        overwrite: bool, baseline: str | None) -> int:  # fmt: skip
     """Fine-tune with RECIPE (a file or an installed name), evaluate, and write the model card.
 
     Settings have TRL's names and are written NAME=VALUE, for example learning_rate=1e-4; --dry-run lists them all.
+    Exit codes: 0 done, 1 a mistake that can be mended, 2 a wrong command line, 3 a gate was missed.
     """
     loaded = load_recipe(recipe)
-    settled = settle_run(loaded, settings, config, demo)
+    settled = settle_run(loaded, [*settings, *([f"baseline={baseline}"] if baseline else [])], config, demo)
     if dry_run:
         click.echo(settings_table(settled))
-        return
+        return 0
     refuse_a_missing_process()
     from hf_finetune.demo import BASE_MODEL, LICENSE
 
@@ -66,10 +73,25 @@ def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, conf
     license = loaded.license if source == loaded.dataset else LICENSE if is_demo and not data else None
     interruption.listen()
     run_recipe(Request(loaded, recipe, source, settled, folder, license, command, is_demo, overwrite), say)
-    if is_main():
-        say("\n" + (folder / "report.md").read_text(encoding="utf-8"))
-        say(f"run       {folder}: report.md, answers.jsonl, loss_curve.png, run.json")
-        say(f"adapter   {folder / 'adapter'}: load it as its README.md shows")
+    if not is_main():
+        return 0
+    say("\n" + (folder / "report.md").read_text(encoding="utf-8"))
+    say(f"run       {folder}: report.html, report.md, answers.jsonl, run.json")
+    say(f"adapter   {folder / 'adapter'}: load it as its README.md shows")
+    return exit_code(folder)
+
+
+def exit_code(folder: Path) -> int:
+    """0, or 3 when the report in the folder has missed a gate, which is told."""
+    from hf_finetune.report import Report
+
+    missed = Report.read(folder).missed
+    if missed:
+        each = [f"{gate.name} is {gate.found:.4f}, not {gate.bound} {gate.required:g}" for gate in missed]
+        reason = f"gates missed: {'; '.join(each)}."
+        tell_launcher(reason)
+        click.echo(f"{reason} The run itself is whole; exit code {GATES_MISSED}.", err=True)
+    return GATES_MISSED if missed else 0
 
 
 def rows_source(recipe: Recipe[Any], demo: bool, data: str | None) -> "Source":
@@ -81,14 +103,18 @@ def rows_source(recipe: Recipe[Any], demo: bool, data: str | None) -> "Source":
     return LocalFile(own_rows) if own_rows else recipe.dataset
 
 
-def settle_run(recipe: Recipe[Any], words: Sequence[str], config: str | None, demo: bool) -> "Settled":
-    """The settings of a run, from all layers."""
+def settle_run(
+    recipe: Recipe[Any], words: Sequence[str], config: str | None, demo: bool, more: "Sequence[Layer]" = ()
+) -> "Settled":
+    """The settings of a run, from all layers; `more` lie between the demo's and the user's own."""
     from hf_finetune.demo import SETTINGS
     from hf_finetune.settings import Layer, parse_assignments, read_yaml, settle
 
     base = {"model_name_or_path": recipe.base_model, "model_revision": recipe.base_model_revision}
-    layers = [Layer("recipe", base | dict(recipe.hyperparameters))]
+    gates = {"gates": dict(recipe.gates)} if recipe.gates else {}
+    layers = [Layer("recipe", base | dict(recipe.hyperparameters) | gates)]
     layers += [Layer("demo", SETTINGS)] if demo else []
+    layers += more
     layers += [read_yaml(Path(config))] if config else []
     layers.append(parse_assignments(words))
     named = max(i for i, layer in enumerate(layers) if "model_name_or_path" in layer.values)

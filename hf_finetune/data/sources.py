@@ -9,7 +9,7 @@ from typing import Any
 
 from hf_finetune.errors import RecipeError, nearest
 from hf_finetune.files import sha256
-from hf_finetune.resolve import refusal, resolve_commit
+from hf_finetune.resolve import explaining_refusals, resolve_commit
 
 READABLE = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".zip")
 
@@ -97,36 +97,15 @@ class HubDataset(Source):
 
     def locate(self) -> Located:
         """The files at the resolved commit, from the local cache when they are there."""
-        import httpx2
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import (
-            EntryNotFoundError,
-            HfHubHTTPError,
-            LocalEntryNotFoundError,
-            OfflineModeIsEnabled,
-        )
 
-        commit = resolve_commit(self.id, self.revision, "dataset")
-        what = f"data set {self.id!r}"
-        try:
+        commit = resolve_commit(self.id, self.revision, "data set")
+        with explaining_refusals(
+            self.id, self.revision, "data set", file=self.file,
+            other="Name one that it has with HubDataset(file=...).", instead="give rows with --data FILE",
+        ):  # fmt: skip
             names = self._file_names(commit)
             paths = [hf_hub_download(self.id, name, repo_type="dataset", revision=commit) for name in names]
-        except LocalEntryNotFoundError as error:
-            raise RecipeError(
-                f"{what}: {self.file or 'its files'} cannot be downloaded now and is not in the local cache. "
-                f"Connect to the network, or give rows with --data FILE."
-            ) from error
-        except EntryNotFoundError as error:
-            raise RecipeError(
-                f"{what}: has no file {self.file!r} at {self.revision!r}. "
-                f"Name one that it has with HubDataset(file=...)."
-            ) from error
-        except HfHubHTTPError as error:
-            raise refusal(self.id, self.revision, "dataset", error) from error
-        except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
-            raise RecipeError(
-                f"{what}: could not be downloaded ({error}). Try again, or give rows with --data FILE."
-            ) from error
         return Located(tuple(map(Path, paths)), self.id, self.revision, commit, self.member)
 
     def _file_names(self, commit: str) -> list[str]:

@@ -1,0 +1,71 @@
+"""TF-IDF with logistic regression on the same rows: what needs no GPU, and often does as well."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hf_finetune.errors import RecipeError
+from hf_finetune.recipe import Recipe, shares_choices
+from hf_finetune.report import Answer
+
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
+"""Inverse regularisation strengths of the regression; the validation split picks one."""
+
+
+def check_baseline(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> None:
+    """Whether TF-IDF can answer the rows.
+
+    Raises:
+        RecipeError: when answers are open, there is nothing to learn from, or scikit-learn is not installed.
+    """
+    from importlib.util import find_spec
+
+    if not rows.get("train"):
+        raise RecipeError(
+            "baseline: TF-IDF learns from training rows, and there are none here. Leave baseline=tfidf out."
+        )
+    if not shares_choices(recipe, [row for own in rows.values() for row in own]):
+        raise RecipeError(
+            "baseline: TF-IDF can only choose among answers that all rows share, and this recipe's are others. "
+            "Leave baseline=tfidf out."
+        )
+    if find_spec("sklearn") is None:
+        raise RecipeError("baseline: scikit-learn is not installed. Install it with: pip install 'hf_finetune[tfidf]'")
+
+
+def tfidf_answers(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> list[Answer]:
+    """The answers to the test rows of a logistic regression on the words, and pairs of words, of the prompts.
+
+    It learns from the training rows; the regularisation strength is the one with the highest primary metric on the
+    validation rows.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    answers = [recipe.completion(row) for row in rows["train"]]
+    if len(set(answers)) == 1:  # there is nothing to learn
+        return [_answer(recipe, row, {answers[0]: 1.0}) for row in rows["test"]]
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    train = vectorizer.fit_transform([recipe.prompt(row) for row in rows["train"]])
+
+    def asked(model: Any, some: Sequence[Any]) -> list[Answer]:
+        shares = model.predict_proba(vectorizer.transform([recipe.prompt(row) for row in some]))
+        named = [dict(zip(model.classes_.tolist(), row.tolist(), strict=True)) for row in shares]
+        return [_answer(recipe, row, own) for row, own in zip(some, named, strict=True)]
+
+    def mark(model: Any) -> float:
+        predictions = [answer.prediction for answer in asked(model, rows["validation"])]
+        return recipe.score(rows["validation"], predictions)[recipe.primary_metric]
+
+    models = [
+        LogisticRegression(C=strength, class_weight="balanced", max_iter=2000).fit(train, answers)
+        for strength in STRENGTHS
+    ]
+    return asked(max(models, key=mark), rows["test"])
+
+
+def _answer(recipe: Recipe[Any], row: Any, known: Mapping[str, float]) -> Answer:
+    """The likeliest answer; choices that no training row has get nothing."""
+    probabilities = {choice: known.get(choice, 0.0) for choice in recipe.choices(row) or ()}
+    text = max(probabilities, key=probabilities.__getitem__)
+    prediction = recipe.parse(text)
+    return Answer(text, prediction, recipe.correct(row, prediction), probabilities)

@@ -1,0 +1,164 @@
+"""Quality against the number of training rows: would more data help?"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hf_finetune.begin import Request
+from hf_finetune.errors import RecipeError, plural
+from hf_finetune.files import read_jsonl, whole_file, write_json, write_text
+from hf_finetune.pipeline import run_recipe
+from hf_finetune.prepare import prepare
+from hf_finetune.recipe import Recipe
+from hf_finetune.report import Report
+from hf_finetune.run import FREE_SETTINGS
+from hf_finetune.scoring import bootstrap_intervals
+from hf_finetune.settings import Settled
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was reached with so many training rows."""
+
+    rows: int
+    score: float
+    """The fine-tuned model's primary metric on the test rows, which are the same for all points."""
+    low: float
+    high: float
+    """Its 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The points by number of rows, and what the last step between two of them brought."""
+
+    recipe: str
+    metric: str
+    test_rows: int
+    base_score: float
+    points: Sequence[Point]
+    last_gain: Sequence[float]
+    """The 95 % interval of what the most rows gain over the next fewer, paired over the test rows."""
+
+    @property
+    def verdict(self) -> str:
+        """Whether the last rows that were added helped, measurably."""
+        fewer, most = self.points[-2:]
+        low, high = self.last_gain
+        step = (
+            f"from {fewer.rows:,} to {plural(most.rows, 'training row')} {self.metric} went {fewer.score:.3f} -> "
+            f"{most.score:.3f} (95 % interval of the difference {low:+.3f} to {high:+.3f})"
+        )
+        if low > 0:
+            return f"More rows have helped up to the end: {step}. Still more are worth a try."
+        if high < 0:
+            return f"The last rows have made it worse: {step}. Look at them, or train on fewer steps."
+        return (
+            f"The last rows have brought no measurable gain: {step}. More of the same kind are unlikely to bring much."
+        )
+
+    def as_markdown(self) -> str:
+        """The curve as a table."""
+        lines = [
+            f"# {self.recipe}: {self.metric} by number of training rows", "", self.verdict, "",
+            f"| training rows | {self.metric} | 95 % interval |", "|---:|---:|---:|",
+            f"| 0 (base) | {self.base_score:.3f} | |",
+            *(f"| {p.rows:,} | {p.score:.3f} | {p.low:.3f} to {p.high:.3f} |" for p in self.points), "",
+            f"Each on the same {plural(self.test_rows, 'test row')}; fewer training rows are always part of more.", "",
+        ]  # fmt: skip
+        return "\n".join(lines)
+
+
+def learning_curve(request: Request, sizes: Sequence[int], say: Callable[[str], None]) -> Curve:
+    """Makes a run for each number of training rows, in `rows-N` folders, and leaves the curve beside them.
+
+    A number that is done already is not made again; without numbers an eighth, a quarter, half and all of the rows are
+    taken.
+
+    Raises:
+        RecipeError: when there are not so many rows, and whatever a run raises.
+    """
+    recipe, folder, settled = request.recipe, request.folder, request.settled
+    rows = prepare(recipe, request.source, settled.values).rows
+    chosen = _checked(sizes, len(rows["train"]))
+    folders = [folder / f"rows-{size}" for size in chosen]
+    base_folder = folder / "base" / _key(request)
+    if request.overwrite:
+        shutil.rmtree(base_folder, ignore_errors=True)
+    for size, own in zip(chosen, folders, strict=True):
+        say(f"\nrows      {size:,} of {plural(len(rows['train']), 'training row')}")
+        run_recipe(replace(request, folder=own, settled=_with_rows(settled, size), base_folder=base_folder), say)
+    reports = [Report.read(own) for own in folders]
+    fewer, most = (_predictions(recipe, own) for own in folders[-2:])
+    curve = Curve(
+        recipe=recipe.name,
+        metric=recipe.primary_metric,
+        test_rows=len(rows["test"]),
+        base_score=reports[-1].scores["base"][recipe.primary_metric],
+        points=[
+            Point(size, report.scores["tuned"][recipe.primary_metric], *report.intervals["tuned"])
+            for size, report in zip(chosen, reports, strict=True)
+        ],
+        last_gain=bootstrap_intervals(recipe, rows["test"], {"base": [fewer], "tuned": [most]})["gain"],
+    )
+    write_json(folder / "learning_curve.json", asdict(curve))
+    write_text(folder / "learning_curve.md", curve.as_markdown())
+    draw(curve, folder / "learning_curve.png")
+    return curve
+
+
+def draw(curve: Curve, picture: Path) -> None:
+    """Leaves a PNG of the points with their intervals, on a logarithmic axis of rows."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    rows, scores = [p.rows for p in curve.points], [p.score for p in curve.points]
+    # A percentile interval need not hold the score itself.
+    errors = [[max(0, p.score - p.low) for p in curve.points], [max(0, p.high - p.score) for p in curve.points]]
+    axes.errorbar(rows, scores, errors, marker="o", capsize=4, label="fine-tuned, 95 % interval")
+    axes.axhline(curve.base_score, linestyle="--", color="gray", label="base")
+    axes.set_xscale("log")
+    axes.set_xticks(rows, [f"{count:,}" for count in rows])
+    axes.minorticks_off()
+    axes.set_xlabel("training rows")
+    axes.set_ylabel(curve.metric)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with whole_file(picture) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _predictions(recipe: Recipe[Any], folder: Path) -> list[Any]:
+    """What the fine-tuned model of a run answered, as the recipe reads it."""
+    return [recipe.parse(line["tuned"]["text"]) for line in read_jsonl(folder / "answers.jsonl")]
+
+
+def _checked(sizes: Sequence[int], available: int) -> list[int]:
+    """The numbers of rows in their order."""
+    chosen = sorted(set(sizes) or {max(1, available // part) for part in (8, 4, 2, 1)})
+    if len(chosen) < 2:
+        raise RecipeError("learning-curve: one number of rows makes no curve. Give two or more, as in --sizes 100,300.")
+    outside = [size for size in chosen if not 1 <= size <= available]
+    if outside:
+        raise RecipeError(
+            f"learning-curve: --sizes must lie in 1 to {available:,}, the rows of the training split. "
+            f"Leave {outside[0]:,} out."
+        )
+    return chosen
+
+
+def _key(request: Request) -> str:
+    """Stands for all that decides what the base gives: others must not take it for theirs."""
+    settings = {name: value for name, value in request.settled.values.model_dump().items() if name not in FREE_SETTINGS}
+    return hashlib.sha256(json.dumps([request.source.identity(), settings], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _with_rows(settled: Settled, size: int) -> Settled:
+    changed: dict[str, Any] = {"max_train_rows": size}
+    origins = dict(settled.origins) | dict.fromkeys(changed, "learning-curve")
+    return Settled(settled.values.model_copy(update=changed), origins)

@@ -1,0 +1,34 @@
+"""Texts made from the templates that ship with the package."""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_finetune.errors import plural
+
+if TYPE_CHECKING:
+    import jinja2
+
+TEMPLATES = Path(__file__).parent / "templates"
+"""The texts that cards, reports and new recipes are made from."""
+
+
+def template(name: str, filters: Mapping[str, Callable[..., Any]] | None = None, **options: Any) -> "jinja2.Template":
+    """A template by its file's name; values that are put into HTML are escaped, a name that is missing is an error.
+
+    `filters` come beside the two that all have; `options` are jinja's own.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        autoescape=name.endswith(".html.jinja"),
+        **options,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    as_python = partial(json.dumps, ensure_ascii=False)  # a JSON text is a Python text too
+    environment.filters |= {"plural": plural, "python": as_python} | dict(filters or {})
+    return environment.get_template(name)

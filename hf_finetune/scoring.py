@@ -1,0 +1,266 @@
+"""Answers of base, few-shot and fine-tuned model to the same rows -> the report: how good each is, and how sure."""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from hf_finetune import metrics
+from hf_finetune.baseline import check_baseline
+from hf_finetune.errors import RecipeError, nearest
+from hf_finetune.recipe import Recipe, shares_choices
+from hf_finetune.report import Answer, Answers, Gate, Report
+from hf_finetune.settings import Settings
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+AT_MOST = ("expected_calibration_error", "brier_score", "perplexity", "forgetting", "unreadable")
+"""What a gate bounds from above; everything else from below."""
+
+
+def compare(
+    recipe: Recipe[Any], train: Sequence[Any], test: Sequence[Any], answers: Mapping[str, Sequence[Answers]], *,
+    max_new_tokens: int = 0, gold_tokens: Sequence[int] = (), num_examples: int = 0, num_samples: int = 0,
+    general_loss: Mapping[str, float] | None = None, resamples: int = RESAMPLES,
+) -> Report:  # fmt: skip
+    """The report on answers to the same rows: a list of them of each column, or one for each draw of `num_examples`.
+
+    `gold_tokens` are the tokens of each row's gold completion; `num_samples` the answers sampled to each row.
+    """
+    is_closed = all(recipe.choices(row) is not None for row in test)
+    labels = list(recipe.choices(test[0]) or ()) if shares_choices(recipe, test) else []
+    majority = Counter(recipe.completion(row) for row in train).most_common(1)[0][0] if labels and train else None
+    given: dict[str, Sequence[Answers]] = (
+        {"majority": [[Answer(majority, recipe.parse(majority), False)] * len(test)]} if majority else {}
+    )
+    given |= answers
+    predictions = {name: [[answer.prediction for answer in draw] for draw in draws] for name, draws in given.items()}
+    own = {name: [_scores(recipe, test, draw, is_closed) for draw in draws] for name, draws in given.items()}
+    pooled = {name: [answer for draw in draws for answer in draw] for name, draws in answers.items()}
+    gold = [recipe.completion(row) for row in test]
+    base, tuned = answers["base"][0], answers["tuned"][0]
+    return Report(
+        recipe=recipe.name,
+        primary_metric=recipe.primary_metric,
+        rows=len(test),
+        answered_by="likelihood of the choices" if is_closed else "greedy generation",
+        scores={name: _means(draws) for name, draws in own.items()},
+        intervals=bootstrap_intervals(
+            recipe, test, {name: predictions[name] for name in answers}, resamples=resamples
+        ),
+        unreadable={name: sum(answer.prediction is None for answer in pooled[name]) for name in pooled},
+        corrected=sum(t.correct and not b.correct for b, t in zip(base, tuned, strict=True)),
+        spoiled=sum(b.correct and not t.correct for b, t in zip(base, tuned, strict=True)),
+        majority_answer=majority,
+        example_prompt=recipe.prompt(test[0]),
+        max_new_tokens=max_new_tokens,
+        few_shot_examples=num_examples if "few_shot" in answers else 0,
+        few_shot_scores=[draw[recipe.primary_metric] for draw in own.get("few_shot", [])],
+        labels=labels,
+        by_class={name: _by_class(recipe, gold, draws, labels) for name, draws in given.items()} if labels else {},
+        confusion={name: _confusion(recipe, gold, draws, labels) for name, draws in given.items()} if labels else {},
+        calibration={name: found for name, draws in given.items() if (found := _calibration(gold, draws))},
+        perplexity={name: mark for name, draws in given.items() if (mark := _perplexity(gold_tokens, draws))},
+        pass_at_k={name: found for name, draws in given.items() if (found := _pass_at_k(num_samples, draws))},
+        general_loss=dict(general_loss or {}),
+    )  # fmt: skip
+
+
+def bootstrap_intervals(
+    recipe: Recipe[Any], rows: Sequence[Any], predictions: Mapping[str, Sequence[Sequence[Any]]], seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, list[float]]:  # fmt: skip
+    """95 % percentile intervals of the primary metric of each column, and of what `tuned` gains over the others.
+
+    Each column has one or several lists of predictions, whose metrics are averaged. All are marked on the same
+    resampled rows (Efron and Tibshirani 1993, chapter 13), so the rows' difficulty cancels in `gain`, which is
+    fine-tuned less base, and in `gain_over_few_shot` and `gain_over_tfidf`.
+    """
+    chance = random.Random(seed)
+    drawn: dict[str, list[float]] = {name: [] for name in predictions}
+    for _ in range(resamples):
+        sample = chance.choices(range(len(rows)), k=len(rows))
+        some = [rows[i] for i in sample]
+        for name, lists in predictions.items():
+            marks = [recipe.score(some, [given[i] for i in sample])[recipe.primary_metric] for given in lists]
+            drawn[name].append(mean(marks))
+    for other in [name for name in predictions if name != "tuned"]:
+        gain = "gain" if other == "base" else f"gain_over_{other}"
+        drawn[gain] = [tuned - less for tuned, less in zip(drawn["tuned"], drawn[other], strict=True)]
+    return {name: percentile_interval(values) for name, values in drawn.items()}
+
+
+def percentile_interval(values: Sequence[float]) -> list[float]:
+    """The two values between which the middle 95 % of the resampled ones lie."""
+    ordered = sorted(values)
+    tail = round(len(ordered) * (1 - CONFIDENCE) / 2)
+    return [ordered[tail], ordered[-1 - tail]]
+
+
+def mean_interval(values: Sequence[float], seed: int = 0) -> list[float]:
+    """The 95 % bootstrap interval of a mean."""
+    chance = random.Random(seed)
+    return percentile_interval([mean(chance.choices(values, k=len(values))) for _ in range(RESAMPLES)])
+
+
+def check_evaluation(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]], settings: Settings) -> None:
+    """Makes the report of models that answer all test rows right, so that what is wrong is told before the training.
+
+    Raises:
+        RecipeError: when a gate is on something that this run will not measure, or answers cannot be had as asked for.
+    """
+    test = rows["test"]
+    is_closed = all(recipe.choices(row) is not None for row in test)
+    if settings.num_samples and is_closed:
+        raise RecipeError(
+            "num_samples: this recipe's answers are chosen, not written, so none are sampled. Leave it out."
+        )
+    if settings.baseline == "tfidf":
+        check_baseline(recipe, rows)
+    train = rows.get("train", ())
+    gold = [_gold_answer(recipe, row, settings.num_samples) for row in test]
+    columns = [
+        "base",
+        "tuned",
+        *(["few_shot"] if settings.few_shot and train else []),
+        *filter(None, [settings.baseline]),
+    ]
+    report = compare(
+        recipe, train, test, {name: [gold] for name in columns}, gold_tokens=[1] * len(test),
+        num_samples=settings.num_samples, resamples=2,
+        general_loss={"base": 0.0, "tuned": 0.0} if settings.measure_forgetting else None,
+    )  # fmt: skip
+    check_gates(report, settings.gates)
+
+
+def gate_values(report: Report) -> dict[str, float]:
+    """All that a gate can be on, by name: the fine-tuned model's metrics, its gains, and `_low` ends of intervals."""
+    primary = report.primary_metric
+    values = dict(report.scores["tuned"]) | {f"{primary}_low": report.intervals["tuned"][0]}
+    for column in ("base", "few_shot", "tfidf"):
+        if column in report.scores:
+            gain = "gain" if column == "base" else f"gain_over_{column}"
+            values |= {gain: report.gain_over(column), f"{gain}_low": report.intervals[gain][0]}
+    calibration = report.calibration.get("tuned", {})
+    values |= {name: value for name, value in calibration.items() if isinstance(value, float)}
+    values |= {f"pass@{k}": value for k, value in report.pass_at_k.get("tuned", {}).items()}
+    values |= {"unreadable": report.unreadable["tuned"] / report.rows}
+    values |= {"perplexity": report.perplexity["tuned"]} if report.perplexity else {}
+    values |= {"forgetting": report.forgetting} if report.forgetting is not None else {}
+    return values
+
+
+def check_gates(report: Report, gates: Mapping[str, float]) -> list[Gate]:
+    """Each gate, what was found, and whether it is held.
+
+    Raises:
+        RecipeError: when a gate is on something that the run does not measure.
+    """
+    values = gate_values(report)
+    checked = []
+    for name, required in gates.items():
+        if name not in values:
+            raise RecipeError(f"gates: this run does not measure {name!r}. {nearest(name, values)}")
+        at_most = name in AT_MOST
+        held = values[name] <= required if at_most else values[name] >= required
+        checked.append(Gate(name, "at most" if at_most else "at least", required, values[name], held))
+    return checked
+
+
+def _gold_answer(recipe: Recipe[Any], row: Any, num_samples: int) -> Answer:
+    gold, choices = recipe.completion(row), recipe.choices(row)
+    probabilities = None if choices is None else {choice: float(choice == gold) for choice in choices}
+    return Answer(gold, recipe.parse(gold), True, probabilities, 0.0, num_samples or None)
+
+
+def _scores(recipe: Recipe[Any], rows: Sequence[Any], answers: Answers, is_closed: bool) -> dict[str, float]:
+    """The recipe's own marks after general ones: of closed answers, or of texts."""
+    general = _closed_scores(recipe, rows, answers) if is_closed else _text_scores(recipe, rows, answers)
+    return general | recipe.score(rows, [answer.prediction for answer in answers])
+
+
+def _closed_scores(recipe: Recipe[Any], rows: Sequence[Any], answers: Answers) -> dict[str, float]:
+    references = [str(recipe.parse(recipe.completion(row))) for row in rows]
+    predictions = _named(answers)
+    return {
+        "accuracy": metrics.accuracy(references, predictions),
+        "macro_f1": metrics.macro_f1(references, predictions),
+    }
+
+
+def _text_scores(recipe: Recipe[Any], rows: Sequence[Any], answers: Answers) -> dict[str, float]:
+    references, texts = [recipe.completion(row) for row in rows], [answer.text for answer in answers]
+    return {
+        "exact_match": metrics.exact_match(references, texts),
+        "rougeL": metrics.rouge(references, texts)["rougeL"],
+        "chrf": metrics.chrf(references, texts),
+        "readable_rate": metrics.readable_rate([answer.prediction for answer in answers]),
+    }
+
+
+def _named(answers: Answers) -> list[str | None]:
+    """The predictions as names of classes."""
+    return [None if answer.prediction is None else str(answer.prediction) for answer in answers]
+
+
+def _by_class(
+    recipe: Recipe[Any], gold: Sequence[str], draws: Sequence[Answers], labels: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and rows of each label; the mean over the draws."""
+    found = [metrics.by_class(gold, _as_labels(recipe, draw, labels)) for draw in draws]
+    nothing = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "rows": 0}
+    return {label: _means([own.get(label, nothing) for own in found]) for label in labels}
+
+
+def _confusion(
+    recipe: Recipe[Any], gold: Sequence[str], draws: Sequence[Answers], labels: Sequence[str]
+) -> list[list[int]]:
+    """Gold labels by answered labels and unreadable answers, over all draws."""
+    return metrics.confusion_matrix(
+        [label for _ in draws for label in gold],
+        [label for draw in draws for label in _as_labels(recipe, draw, labels)],
+        labels,
+    )
+
+
+def _as_labels(recipe: Recipe[Any], answers: Answers, labels: Sequence[str]) -> list[str | None]:
+    """The choice that each answer is read as."""
+    by_reading = {str(recipe.parse(label)): label for label in labels}
+    return [None if name is None else by_reading.get(name) for name in _named(answers)]
+
+
+def _calibration(gold: Sequence[str], draws: Sequence[Answers]) -> dict[str, Any] | None:
+    """How far the probabilities can be believed, over all draws; None for answers that have none."""
+    pairs = [(label, a.probabilities) for draw in draws for label, a in zip(gold, draw, strict=True) if a.probabilities]
+    if not pairs:
+        return None
+    references, probabilities = [label for label, _ in pairs], [p for _, p in pairs]
+    return {
+        "expected_calibration_error": metrics.expected_calibration_error(references, probabilities),
+        "brier_score": metrics.brier_score(references, probabilities),
+        "reliability": metrics.reliability(references, probabilities),
+        "selective": metrics.selective_accuracy(references, probabilities),
+    }
+
+
+def _perplexity(tokens: Sequence[int], draws: Sequence[Answers]) -> float | None:
+    """Of the gold completions, over all draws; None where their loss was not taken, or is beyond all numbers."""
+    losses = [(a.gold_loss, count) for draw in draws for a, count in zip(draw, tokens, strict=False)]
+    known = [(loss, count) for loss, count in losses if loss is not None]
+    found = metrics.perplexity([loss for loss, _ in known], [count for _, count in known]) if known else math.inf
+    return found if math.isfinite(found) else None
+
+
+def _pass_at_k(num_samples: int, draws: Sequence[Answers]) -> dict[str, float] | None:
+    """Pass@k for k = 1, 2, 4 ... up to the number of samples; None where none were drawn."""
+    correct = [a.correct_samples for draw in draws for a in draw if a.correct_samples is not None]
+    if not correct or not num_samples:
+        return None
+    ks = [2**power for power in range(num_samples.bit_length())]
+    return {str(k): metrics.pass_at_k([num_samples] * len(correct), correct, k) for k in ks}
+
+
+def _means(marks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: mean(one[name] for one in marks) for name in marks[0]}
