@@ -90,53 +90,101 @@ def bench(
     if folder.exists() and not folder.is_dir():
         raise RecipeError(f"{folder}: is a file. Name a folder with --output.")
     progress = Progress(Session(now()), folder, say)
+    base, rows = _base_and_rows(recipe, source, settled, progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = partial(run_way, base=base, rows=rows, settings=settings, prepare_process=prepare_process, say=say)
+    try:
+        best = _best_rounds(partial(run, measure), steps + 1, rounds, progress)
+        reached = _reached_in(seconds, best, partial(run, reach), progress)
+    finally:
+        (folder / FILE).unlink(missing_ok=True)  # a bench that was stopped is not gone on with
+    measured = list(best.values())
+    facts = {
+        "recipe": recipe.name,
+        "base_model": base.name,
+        "rows_a_step": _rows_a_step(settings),
+        "steps": steps,
+        "rounds": rounds,
+        "ways": [asdict(one) for one in measured],
+        "seconds": seconds,
+        "reached": [asdict(one) for one in reached],
+        **_circumstances(settled),
+    }
+    table = _write_results(folder, facts, measured, reached)
+    say("\n" + table)
+
+
+def _base_and_rows(
+    recipe: Recipe[Any], source: Source, settled: Settled, progress: Progress
+) -> tuple[BaseModel, Encoded]:
+    """The base, and the recipe's rows as its tokens.
+
+    Raises:
+        RecipeError: when one of them cannot be read, this machine lacks something, or the rows are too few.
+    """
+    settings = settled.values
     prepared = prepare(recipe, source, settings)
     check_machine(settled)
     base = find_base_model(settings)
-    encoded = encode(recipe, prepared, ChatFormat.of(load_tokenizer(base)), settings, progress)
-    size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
-    if len(encoded.train) < 2 * size:
-        raise RecipeError(f"bench: {len(encoded.train)} training rows are too few. Give more, or a smaller batch.")
-    folder.mkdir(parents=True, exist_ok=True)
-    run = partial(run_way, base=base, rows=encoded, settings=settings, prepare_process=prepare_process, say=say)
+    rows = encode(recipe, prepared, ChatFormat.of(load_tokenizer(base)), settings, progress)
+    if len(rows.train) < 2 * _rows_a_step(settings):
+        raise RecipeError(f"bench: {len(rows.train)} training rows are too few. Give more, or a smaller batch.")
+    return base, rows
+
+
+def _best_rounds(
+    run: Callable[[str, int], Measured | None], steps: int, rounds: int, progress: Progress
+) -> dict[str, Measured]:
+    """The quickest round of each way that runs here, by way.
+
+    Raises:
+        RecipeError: when none does.
+    """
     best: dict[str, Measured] = {}
-    try:
-        for way in tracked(list(ways()) * rounds, progress, "bench", "runs"):
-            measured = run(measure, way, steps + 1)
-            if measured and (way not in best or measured.seconds < best[way].seconds):
-                best[way] = measured
-        if not best:
-            raise RecipeError("bench: nothing of it runs here. Take a smaller batch, or a smaller base.")
-        results = list(best.values())
-        compared = [way for way in ("plain", "all") if seconds and way in best]
-        reached = [
-            found
-            for way in tracked(compared, progress, "bench quality", "runs")
-            if (found := run(reach, way, max(1, int(seconds / best[way].seconds))))
-        ]
-    finally:
-        (folder / FILE).unlink(missing_ok=True)  # a bench that was stopped is not gone on with
-    write_json(
-        folder / "bench.json",
-        {
-            "recipe": recipe.name,
-            "base_model": base.name,
-            "rows_a_step": size,
-            "steps": steps,
-            "rounds": rounds,
-            "ways": [asdict(result) for result in results],
-            "seconds": seconds,
-            "reached": [asdict(result) for result in reached],
-            "hardware": describe_hardware(),
-            "computing": describe_computing(settings),
-            "versions": installed_versions(),
-            "settings": settled.as_json(),
-        },
-    )
-    table = as_markdown(results, reached, seconds)
+    for way in tracked(list(ways()) * rounds, progress, "bench", "runs"):
+        measured = run(way, steps)
+        if measured and (way not in best or measured.seconds < best[way].seconds):
+            best[way] = measured
+    if not best:
+        raise RecipeError("bench: nothing of it runs here. Take a smaller batch, or a smaller base.")
+    return best
+
+
+def _reached_in(
+    seconds: int, best: Mapping[str, Measured], run: Callable[[str, int], Reached | None], progress: Progress
+) -> list[Reached]:
+    """How far the plain way and all gains together come in so many seconds; nothing for 0."""
+    compared = [way for way in ("plain", "all") if seconds and way in best]
+    found = [
+        run(way, max(1, int(seconds / best[way].seconds)))
+        for way in tracked(compared, progress, "bench quality", "runs")
+    ]
+    return [one for one in found if one]
+
+
+def _write_results(
+    folder: Path, facts: Mapping[str, Any], measured: Sequence[Measured], reached: Sequence[Reached]
+) -> str:
+    """The table, after all facts are left as JSON, the table as Markdown and the speeds as a picture."""
+    write_json(folder / "bench.json", facts)
+    table = as_markdown(measured, reached, facts["seconds"])
     write_text(folder / "bench.md", table)
-    draw(results, folder / "bench.png")
-    say("\n" + table)
+    draw(measured, folder / "bench.png")
+    return table
+
+
+def _circumstances(settled: Settled) -> dict[str, Any]:
+    """On what, with what, and under which settings the steps were trained."""
+    return {
+        "hardware": describe_hardware(),
+        "computing": describe_computing(settled.values),
+        "versions": installed_versions(),
+        "settings": settled.as_json(),
+    }
+
+
+def _rows_a_step(settings: Settings) -> int:
+    return settings.per_device_train_batch_size * settings.gradient_accumulation_steps
 
 
 def run_way(
@@ -162,7 +210,7 @@ def measure(way: str, base: BaseModel, rows: Encoded, settings: Settings) -> Mea
     few = Encoded(rows.train, rows.validation[:1], rows.train_lines, rows.facts)
     with tempfile.TemporaryDirectory() as folder:
         trainer, clock = _train(base, few, settings, Path(folder))
-    size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    size = _rows_a_step(settings)
     batches = trainer.train_batches.batches(0)[settings.gradient_accumulation_steps :][: len(clock.seconds) - 1]
     tokens = [len(rows.train[row]["input_ids"]) for batch in batches for row in batch]
     seconds = median(clock.seconds[1:])

@@ -41,18 +41,21 @@ MOMENTS: dict[str, tuple[str, int]] = {
     "after the last step": ("pipeline:_keep_best", 1),
     "writing the adapter": ("model:write_json", 1),
     "asking the base model": ("generate:_choice_scores", 1),
-    "asking with examples": ("generate:_choice_scores", 2),
-    "asking the fine-tuned model": ("generate:_choice_scores", 5),
+    "asking with examples": ("asking:log_likelihoods", 2),
+    "keeping what was given with examples": ("evaluate:write_json", 2),
+    "asking general questions": ("evaluate:log_likelihoods", 1),
+    "asking the fine-tuned model": ("asking:log_likelihoods", 5),
     "writing the report": ("report:write_json", 1),
+    "writing the page": ("pipeline:write_page", 1),
     "writing the card": ("pipeline:write_card", 1),
-    "after the card": ("pipeline:now", 2),
+    "after the card": ("pipeline:now", 1),
 }
 """What happens then, and before which call of which function of this package that is."""
 
 MAIN_ONLY = (
     "reading the rows", "before the first file", "between the first files", "saving, before the seal",
-    "saving, after the seal", "after the last step", "writing the adapter", "writing the report", "writing the card",
-    "after the card",
+    "saving, after the seal", "after the last step", "writing the adapter", "writing the report", "writing the page",
+    "writing the card", "after the card", "keeping what was given with examples",
 )  # fmt: skip
 
 KINDS = ("kill", "term", "int", "disk", "rank")

@@ -13,6 +13,7 @@ import pytest
 
 from conftest import imported, run_cli, sample_rows, write_rows
 from hf_finetune.demo import BASE_MODEL
+from hf_finetune.evaluate import KEPT
 from hf_finetune.files import read_json, read_jsonl
 from hf_finetune.folder import RUN_FILES
 from hf_finetune.recipe import load_recipe
@@ -179,7 +180,37 @@ def test_a_finished_run_started_again_does_nothing_and_loads_nothing(demo: Path)
 
 
 def test_what_a_run_leaves_is_what_overwrite_removes(demo: Path) -> None:
-    assert {path.name for path in demo.iterdir()} - {"said", "said_on_the_side"} == set(RUN_FILES)
+    assert {path.name for path in demo.iterdir()} - {"said", "said_on_the_side"} == {*RUN_FILES} - {KEPT}
+
+
+def test_a_run_that_misses_a_gate_ends_with_code_3(demo: Path, tmp_path: Path) -> None:
+    """The finished run is held to other gates than it was before: nothing is computed for that."""
+    cwd = shutil.copytree(demo.parent.parent, tmp_path / "copy")
+    run = cwd / "runs" / "finsent-demo"
+    words = ("run", "finsent", "--demo", "num_train_epochs=2")
+    missed = run_cli(*words, "gates=macro_f1=0.99,gain=0.01", cwd=cwd, PYTHONPROFILEIMPORTTIME="1")
+    assert missed.returncode == 3
+    assert re.search(r"gates missed: macro_f1 is 0\.\d{4}, not at least 0\.99\. The run itself is whole", missed.stderr)
+    assert imported(missed.stderr).isdisjoint({"torch", "transformers"})
+    assert "| macro_f1 | at least 0.99 |" in missed.stdout
+    assert [gate.held for gate in Report.read(run).gates] == [False, True]
+    assert "✗ missed" in (run / "report.html").read_text()
+    held = run_cli(*words, "gates=gain=0.01", cwd=cwd)
+    assert held.returncode == 0, held.stderr
+    assert "| gain | at least 0.01 |" in held.stdout
+    wrong = run_cli(*words, "gates=macro_f2=0.5", cwd=cwd)
+    assert (wrong.returncode, wrong.stderr) == (
+        1, "error: gates: this run does not measure 'macro_f2'. Did you mean 'macro_f1'?\n"
+    )  # fmt: skip
+    assert [gate.name for gate in Report.read(run).gates] == ["gain"]
+
+
+def test_a_gate_on_what_will_not_be_measured_is_told_before_the_training(tmp_path: Path) -> None:
+    done = run_cli("run", "finsent", "--demo", "gates=gain_over_tfidf=0.1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error: gates: this run does not measure 'gain_over_tfidf'." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 CHANGES: dict[str, tuple[list[str], str]] = {
@@ -223,7 +254,7 @@ def test_a_card_that_is_missing_is_written_and_nothing_else(demo: Path, tmp_path
     run = cwd / "runs" / "finsent-demo"
     card = (run / "adapter" / "README.md").read_text()
     (run / "adapter" / "README.md").unlink()
-    kept = [name for name in RUN_FILES if name not in ("run.json", "progress.json", "adapter")]
+    kept = [name for name in RUN_FILES if name not in ("run.json", "progress.json", "report.html", "adapter", KEPT)]
     before = {name: (run / name).stat().st_mtime_ns for name in kept}
     done = launch("finsent", "--demo", "num_train_epochs=2", cwd=cwd)
     assert done.returncode == 0, done.stderr
@@ -251,16 +282,23 @@ def test_a_recipe_by_path_with_open_answers_is_generated_and_marked(tmp_path: Pa
     assert run_cli("new", "colours", cwd=tmp_path).returncode == 0
     rows = [{"question": f"{row['sentence']}?", "answer": row["label"]} for row in sample_rows(8)]
     write_rows(tmp_path / "rows.jsonl", rows)
-    words = ("recipes/colours.py", "--data", "rows.jsonl", f"model_name_or_path={tiny_base}", "max_steps=2")
+    words = ["recipes/colours.py", "--data", "rows.jsonl", f"model_name_or_path={tiny_base}", "max_steps=2"]
+    words += ["num_samples=2", "gates=gain=0.01"]
     done = launch(*words, "learning_rate=0", "few_shot=1", "few_shot_draws=2", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr  # 3 from us, of which accelerate makes 1
+    assert "gates missed: gain is 0.0000, not at least 0.01." in done.stderr
+    assert "Traceback" not in done.stderr
     report = read_json(tmp_path / "runs" / "colours-rows" / "report.json")
     assert report["answered_by"] == "greedy generation"
     assert set(report["scores"]) == {"base", "few_shot", "tuned"}
     assert (report["few_shot_examples"], len(report["few_shot_scores"])) == (1, 2)
     answers = read_jsonl(tmp_path / "runs" / "colours-rows" / "answers.jsonl")
     assert {len(answer["few_shot"]) for answer in answers} == {2}
-    assert Report(**report).verdict.startswith("No measurable gain from fine-tuning: ")  # nothing was learned
+    assert list(report["pass_at_k"]["tuned"]) == ["1", "2"]
+    assert {"exact_match", "rougeL", "chrf", "readable_rate"} < set(report["scores"]["tuned"])
+    nothing_learned = Report.read(tmp_path / "runs" / "colours-rows")
+    assert nothing_learned.verdict.startswith("No measurable gain from fine-tuning: ")
+    assert nothing_learned.forgetting == 0
 
 
 @pytest.mark.skipif(not os.environ.get("FINSENT_PHRASEBANK"), reason="FINSENT_PHRASEBANK names no PhraseBank file")

@@ -1,10 +1,13 @@
 """Several processes: what one launcher starts is one run, told once, written once, the same as one process makes."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from interrupted_runs import free_port
@@ -187,6 +190,32 @@ def test_two_processes_answer_each_row_once_in_order(one_and_two: Path) -> None:
     assert [row["prompt"] for row in one] == [row["prompt"] for row in two]
     for alone, shared in zip(one, two, strict=True):
         assert alone["base"]["probabilities"] == pytest.approx(shared["base"]["probabilities"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_report_of_an_adapter_what_one_reports(one_and_two: Path, tiny_base: Path) -> None:
+    """The adapter of the one process is evaluated again, by two."""
+    again = shutil.copytree(one_and_two / "one", one_and_two / "again")
+    (again / "report.json").unlink()
+    run = read_json(again / "run.json")
+    (again / "run.json").write_text(json.dumps(run | {"finished": "", "num_processes": 2}))
+    words = (*LIKE_ONE, f"model_name_or_path={tiny_base}", "output_dir=again", "per_device_train_batch_size=4")
+    done = launch(*words, cwd=one_and_two)
+    assert done.returncode == 0, done.stderr
+    one, two = (flat(read_json(one_and_two / name / "report.json")) for name in ("one", "again"))
+    assert len(one) > 100
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        # Float32 sums in batches of other shapes.
+        assert two[name] == (pytest.approx(value, rel=1e-5, abs=1e-7) if isinstance(value, float) else value), name
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """The numbers and texts of a JSON value by their places."""
+    if isinstance(value, (dict, list)):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        return {place: own for key, inner in pairs for place, own in flat(inner, f"{name}.{key}").items()}
+    return {name: value}
 
 
 @pytest.mark.slow

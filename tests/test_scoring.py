@@ -170,7 +170,7 @@ def test_without_a_majority_answer_there_is_no_column_for_it() -> None:
     assert replace(given, scores=scores, majority_answer=None).columns == {"base": "base", "tuned": "fine-tuned"}
 
 
-def gates_of(given: Report, **gates: float) -> dict[str, tuple[float, bool]]:
+def gates_of(given: Report, **gates: float) -> dict[str, Any]:
     return {gate.name: (gate.found, gate.held) for gate in check_gates(given, gates)}
 
 
@@ -260,10 +260,8 @@ def test_texts_are_scored_by_likeness_and_samples_by_pass_at_k() -> None:
     given = compare(recipe, rows(9), test, {"base": [wrong], "tuned": [right]}, num_samples=4)
     assert {"exact_match": 1, "rougeL": 1, "chrf": 1, "readable_rate": 1}.items() <= given.scores["tuned"].items()
     assert given.scores["base"]["readable_rate"] == given.scores["base"]["exact_match"] == 0
-    assert given.pass_at_k == {
-        "base": {"1": 0, "2": 0, "4": 0},
-        "tuned": {"1": 0.5, "2": pytest.approx(1 - 1 / 6), "4": 1},
-    }
+    assert given.pass_at_k["base"] == {"1": 0, "2": 0, "4": 0}
+    assert given.pass_at_k["tuned"] == pytest.approx({"1": 0.5, "2": 1 - 1 / 6, "4": 1})
     assert gates_of(given, **{"pass@2": 0.8}) == {"pass@2": (pytest.approx(5 / 6), True)}
     assert given.labels == []
     assert "majority" not in given.scores

@@ -38,8 +38,9 @@ from hf_finetune.settings import Settings
 from hf_finetune.train import train
 from hf_finetune.train.callbacks import LogFile
 from hf_finetune.train.curve import draw_loss_curve
+from hf_finetune.train.lost import fault_in
 from hf_finetune.train.room import check_room, keeps_at_most, removed_if_refused
-from hf_finetune.train.trainer import RecipeTrainer, fault_in
+from hf_finetune.train.trainer import RecipeTrainer
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,21 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PrinterCallback, Trainer
+from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 
 from hf_finetune.checkpoints import keep_newest, seal, step_of
 from hf_finetune.errors import RecipeError
 from hf_finetune.interruption import interruption
 from hf_finetune.lora import fuse
-from hf_finetune.model import compute_dtype, dequantize_if_asked, explaining_full_memory, free_memory
+from hf_finetune.model import dequantize_if_asked, explaining_full_memory, free_memory
 from hf_finetune.packed_model import PackedModel
 from hf_finetune.packing import NO_LOSS, Batch
 from hf_finetune.prepare import Encoded
 from hf_finetune.processes import highest, is_main, num_processes, rank, sharding
 from hf_finetune.progress import Progress
 from hf_finetune.settings import Settings
+from hf_finetune.train.arguments import training_arguments
 from hf_finetune.train.batches import (
     SILENT_ROW,
     EpochLoader,
@@ -35,6 +35,7 @@ from hf_finetune.train.batches import (
     supervised_batch,
 )
 from hf_finetune.train.callbacks import EarlyStopping, LogFile, ProgressReport, SaveWhenAsked
+from hf_finetune.train.lost import fault_in, lost_training
 from hf_finetune.train.room import check_room, keeps_at_most, removed_if_refused
 
 if TYPE_CHECKING:
@@ -95,38 +96,46 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
         self.settings = settings
         self.saved_step = step_of(checkpoint) if checkpoint else 0
         self.stop = SaveWhenAsked(self.save_once)
-        log = [LogFile(folder / "training_log.jsonl", self.saved_step)] if is_main() else []
-        patience = settings.early_stopping_patience
+        callbacks = self._callbacks(folder, progress)
         with warnings.catch_warnings():
             # PEFT 0.21 still asks transformers 5 by the attribute's old name.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             super().__init__(
                 model=model,
-                args=_arguments(settings, folder),
+                args=training_arguments(settings, folder),
                 train_dataset=Dataset.from_list([dict(row) for row in rows.train]),
                 eval_dataset=Dataset.from_list([dict(row) for row in rows.validation]),
                 processing_class=tokenizer,
                 peft_config=adapter,
-                callbacks=[
-                    *log, ProgressReport(progress), self.stop,
-                    *([EarlyStopping(patience)] if patience else []),
-                ],
-            )  # fmt: skip
+                callbacks=callbacks,
+            )
         self.remove_callback(PrinterCallback)  # it prints every log line as a dict
+        self._hold_adapter_in_float32()
+        self._choose_gains(progress, is_dequantized)
+        self.first_lost_step = torch.tensor(math.inf, device=self.args.device)
+        self._share_rows_out(progress)
+
+    def _callbacks(self, folder: Path, progress: Progress) -> list[TrainerCallback]:
+        """The log file in the main process, the progress, a stop that loses nothing, and early stopping if it is on."""
+        log = [LogFile(folder / "training_log.jsonl", self.saved_step)] if is_main() else []
+        patience = self.settings.early_stopping_patience
+        return [*log, ProgressReport(progress), self.stop, *([EarlyStopping(patience)] if patience else [])]
+
+    def _hold_adapter_in_float32(self) -> None:
+        """Undoes TRL's cast of a QLoRA adapter to bfloat16: small steps are lost there, and a resume is in float32."""
         for parameter in self.model.parameters():
             if parameter.requires_grad:
-                # TRL casts a QLoRA adapter to bfloat16: small steps are lost, and a resume, in float32, is another run.
                 parameter.data = parameter.data.float()
+
+    def _choose_gains(self, progress: Progress, is_dequantized: bool) -> None:
+        """Takes up each gain of speed that is asked for and can be had here; the session tells which."""
+        settings = self.settings
         self.lean = PackedModel(self.model)
         num_fused = fuse(self.model) if settings.fused_lora and not sharding() else 0
         self.is_packed = settings.padding_free and self._can("padding_free", progress)
         self.is_supervised = settings.supervised_only and (self.is_packed or self._can("supervised_only", progress))
         self.lean.switch(self.is_packed)
-        self._collate: Callable[..., Batch] = (
-            partial(packed_batch, shared_prefix=settings.shared_prefix) if self.is_packed
-            else partial(supervised_batch, collator=self.data_collator) if self.is_supervised
-            else self.data_collator
-        )  # fmt: skip
+        self._collate = self._collator()
         if settings.gradient_checkpointing == "auto" and not sharding():
             self._checkpoint_what_does_not_fit()
         progress.session.gains = {
@@ -137,9 +146,21 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             "dequantize_once": is_dequantized,
             "gradient_checkpointing": self._checkpointed(),
         }
-        self.first_lost_step = torch.tensor(math.inf, device=self.args.device)
-        groups = groups_of(rows.train, settings.group_by)
-        self.train_batches = self._batches(rows.train, settings.per_device_train_batch_size, settings.seed, groups)
+
+    def _collator(self) -> Callable[..., Batch]:
+        """What makes a batch of rows under the gains that were chosen."""
+        if self.is_packed:
+            return partial(packed_batch, shared_prefix=self.settings.shared_prefix)
+        if self.is_supervised:
+            return partial(supervised_batch, collator=self.data_collator)
+        plain: Callable[..., Batch] = self.data_collator
+        return plain
+
+    def _share_rows_out(self, progress: Progress) -> None:
+        """Decides which training rows come in one batch, and how many steps an epoch has."""
+        settings = self.settings
+        groups = groups_of(self.rows.train, settings.group_by)
+        self.train_batches = self._batches(self.rows.train, settings.per_device_train_batch_size, settings.seed, groups)
         if settings.group_by == "prefix" and not self.is_packed:
             progress.tell("group_by=prefix only makes batches more alike here, as padding_free is off.")
         self.stop.steps_in_epoch = math.ceil(len(self.train_batches) / settings.gradient_accumulation_steps)
@@ -269,26 +290,21 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
     def _stop_if_lost(self, logs: Mapping[str, float]) -> None:
         first = -highest(-float(self.first_lost_step))
         if first < math.inf:
-            self._lost(int(first), "the loss is no number")
+            raise self._lost(int(first), "the loss is no number")
         earlier = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
         vocabulary = self.model.config.get_text_config().vocab_size
         if what := fault_in(logs, min(earlier, default=math.inf), vocabulary, self.args.fp16):
-            self._lost(self.state.global_step, what)
+            raise self._lost(self.state.global_step, what)
 
-    def _lost(self, step: int, what: str) -> None:
-        """Raises the error that says when, with which rows, what is left, and what to do."""
+    def _lost(self, step: int, what: str) -> RecipeError:
+        return lost_training(what, step, self._lines_of(step), self.saved_step, self.args)
+
+    def _lines_of(self, step: int) -> list[int]:
+        """The lines of splits/train.jsonl that a step learns from, in all processes."""
         epoch, number = divmod(step - 1, self.stop.steps_in_epoch)
         size = self.settings.gradient_accumulation_steps
         batches = self.train_batches.batches(epoch)[number * size : (number + 1) * size]
-        lines = sorted(self.rows.train_lines[row] for batch in batches for row in batch)
-        shown = ", ".join(map(str, lines[:20])) + (", ..." if len(lines) > 20 else "")
-        kept = f"checkpoint-{self.saved_step} is from before that. " if self.saved_step else ""
-        raise RecipeError(
-            f"training: {what} at step {step} (lines {shown} of splits/train.jsonl), so the model is lost. {kept}"
-            f"Start another run (output_dir=FOLDER or --overwrite) with a lower learning_rate "
-            f"(now {self.args.learning_rate:g}) or with gradients clipped lower (max_grad_norm is now "
-            f"{f'{self.args.max_grad_norm:g}' if self.args.max_grad_norm else '0, which is off'})."
-        )
+        return sorted(self.rows.train_lines[row] for batch in batches for row in batch)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """The adapter alone: no tokenizer, no pickled arguments, no embeddings (PEFT adds them when offline)."""
@@ -330,19 +346,6 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             self._globalstep_last_logged = window["last_logged_step"]
 
 
-def fault_in(logs: Mapping[str, float], lowest_loss: float, vocabulary: int, is_float16: bool) -> str | None:
-    """What in a log line says that a training is lost, after losses that once were as low as `lowest_loss`."""
-    # Under float16 a gradient that overflows is normal: its step is left out and the scale lowered.
-    watched = ("loss", "eval_loss") if is_float16 else ("loss", "eval_loss", "grad_norm")
-    for name in watched:
-        if not math.isfinite(logs.get(name, 0.0)):
-            return f"{name} is {logs[name]}"
-    blind = math.log(vocabulary)  # the loss of guessing each token blindly
-    if logs.get("loss", 0.0) > blind and lowest_loss < blind / 2:
-        return f"the loss is {logs['loss']:.2f}, worse than blind guessing, and was {lowest_loss:.2f}"
-    return None
-
-
 def _files_of(process: int) -> tuple[str, str]:
     """The files that each process writes of its own: its random state, and its losses since the last log line."""
     return f"rng_state_{process}.pth" if num_processes() > 1 else "rng_state.pth", f"log_window_{process}.json"
@@ -350,43 +353,3 @@ def _files_of(process: int) -> tuple[str, str]:
 
 def _window_file(checkpoint: str) -> Path:
     return Path(checkpoint) / _files_of(rank())[1]
-
-
-def _arguments(settings: Settings, folder: Path) -> "SFTConfig":
-    """TRL's arguments: the settings that it knows by name, and what follows from the way rows are prepared here."""
-    dtype = compute_dtype(settings)
-    half = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype, "no")
-    os.environ["ACCELERATE_MIXED_PRECISION"] = half  # the user's accelerate config must not train in another dtype
-    known = {name: value for name, value in settings.model_dump().items() if name in SFTConfig.__dataclass_fields__}
-    del known["gradient_checkpointing"]  # deprecated; its new name is below
-    arguments = SFTConfig(
-        **known
-        | {
-            "output_dir": str(folder / "checkpoints"),
-            "max_length": None,  # rows that are too long were taken out before, and counted
-            "dataset_kwargs": {"skip_prepare_dataset": True},
-            "padding_free": False,  # TRL's own has rows see each other in bases that take no position_ids
-            # auto: the trainer decides once it has seen what the activations take
-            "activation_checkpointing": sharding() is not None
-            if settings.gradient_checkpointing == "auto"
-            else settings.gradient_checkpointing,
-            "bf16": half == "bf16",
-            "fp16": half == "fp16",
-            "logging_nan_inf_filter": False,  # it replaces a loss that is no number before anyone sees it
-            "pad_to_multiple_of": None,
-            "save_strategy": settings.eval_strategy,
-            "save_steps": settings.eval_steps,
-            "save_total_limit": None,  # old ones are removed here, after the new one is sealed
-            "restore_callback_states_from_checkpoint": True,  # else early stopping counts from 0 again
-            "metric_for_best_model": "eval_loss",
-            "greater_is_better": False,
-            "prediction_loss_only": True,
-            "ddp_find_unused_parameters": False,
-            "use_cpu": not torch.cuda.is_available(),
-            "disable_tqdm": True,
-            "include_num_input_tokens_seen": "no",
-        }
-    )
-    if arguments.device.type == "cuda":  # asking sets the number of GPUs, and TRL refuses to use several in one process
-        arguments._n_gpu = 1
-    return arguments
