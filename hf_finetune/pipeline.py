@@ -108,11 +108,14 @@ def _keep_best(begun: Begun, settings: Settings, folder: Path, say: Callable[[st
     check_adapter(last, must_differ)
     trainable = check_adapter(best, must_differ=False)
     draw_loss_curve(folder / "training_log.jsonl", folder / "loss_curve.png")
+    if state["global_step"] < state["max_steps"]:
+        say(f"training  stopped early at step {state['global_step']:,}: the validation loss no longer fell")
     begun.run.training = {
         "steps": state["global_step"],
         "best_step": state["best_global_step"],
         "best_validation_loss": state["best_metric"],
         "epochs": round(state["epoch"], 2),
+        "stopped_early": state["global_step"] < state["max_steps"],
         "trainable_parameters": trainable,
         "all_parameters": begun.run.base_model["parameters"] + trainable,
     }

@@ -112,10 +112,10 @@ def has_a_known_license(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
 
 
 def has_known_hyperparameters(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
-    """Hyperparameters are settings, with values of their types."""
+    """Hyperparameters are settings, with values of their types; gates are numbers."""
     from hf_finetune.settings import Layer, settle
 
-    settle([Layer("hyperparameters", recipe.hyperparameters)])
+    settle([Layer("hyperparameters", recipe.hyperparameters), Layer("gates", {"gates": dict(recipe.gates)})])
 
 
 def asks_and_answers_in_text(recipe: Recipe[Any], rows: Sequence[Any]) -> None:

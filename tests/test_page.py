@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hf_finetune.compare import Comparison, Pair, write_html
 from hf_finetune.files import read_json, read_jsonl, write_json, write_jsonl
 from hf_finetune.page import render_page, write_page
-from hf_finetune.pictures import Axis, number, percent, signed
+from hf_finetune.pictures import Axis, Mark, intervals, number, percent, signed
 from hf_finetune.recipe import Recipe
 from hf_finetune.report import Answer, Gate, Report
 from hf_finetune.scoring import compare
@@ -404,12 +405,12 @@ def missing(reason: str) -> None:
 
 @pytest.fixture
 def opened(browser: "Browser") -> Iterator[Callable[..., "Page"]]:
-    """Opens a run's page; whatever it logs, throws or asks the network for fails the test in the end."""
+    """Opens a page, of a run by its folder; what it logs, throws or asks the network for fails the test in the end."""
     faults: list[str] = []
     contexts = []
 
-    def open_page(folder: Path, fragment: str = "", width: int = 1280, **options: Any) -> "Page":
-        address = write_page(folder).as_uri()
+    def open_page(place: Path, fragment: str = "", width: int = 1280, **options: Any) -> "Page":
+        address = (place if place.is_file() else write_page(place)).as_uri()
         contexts.append(browser.new_context(viewport={"width": width, "height": 800}, **options))
         page = contexts[-1].new_page()
         page.on("console", lambda message: faults.append(f"{message.type}: {message.text}"))
@@ -630,3 +631,28 @@ def test_ten_thousand_rows_are_shown_fifty_at_a_time(tmp_path: Path, opened: Ope
     assert page.locator("#rows-shown tr").count() == 50
     page.locator("#next").click()
     assert page.locator("#count").inner_text().startswith("Rows 51 to 100 of ")
+
+
+@pytest.fixture
+def side_by_side(tmp_path: Path) -> Path:
+    """A page with three runs side by side, one of which has a hostile name."""
+    names = ["first", "<img src=x onerror=alert(1)>" * 9, "third"]
+    marks = [Mark("tuned", name, 0.5, [0.4, 0.6]) for name in names]
+    comparison = Comparison(
+        names, {"accuracy": ["0.500 (0.400 to 0.600)"] * 3}, {"lora_r": ["4", "8", "<b>"]},
+        [Pair(names[0], name, 90, 3, 9, -0.1, 0.2) for name in names[1:]], "accuracy", intervals(marks),
+    )  # fmt: skip
+    write_html(comparison, tmp_path / "compared.html")
+    return tmp_path / "compared.html"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
+def test_runs_side_by_side_are_a_page_too(side_by_side: Path, opened: Opened, width: int, scheme: str) -> None:
+    page = opened(side_by_side, width=width, color_scheme=scheme)
+    assert page.locator("#pairs .track").count() == 4
+    assert page.locator("img").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    found = page.evaluate(CONTRAST)
+    assert len(found) > 20
+    assert [(round(ratio, 2), what) for ratio, what in found if ratio < 4.5] == []

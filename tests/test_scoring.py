@@ -248,7 +248,7 @@ def test_answers_of_one_class_and_unreadable_ones_are_scored() -> None:
     assert given.scores["tuned"] == {"accuracy": 1, "macro_f1": 1}
     assert given.scores["base"] == {"accuracy": 0, "macro_f1": 0}
     assert given.confusion["base"] == [[0, 0, 0, 0], [0, 0, 0, 6], [0, 0, 0, 0]]
-    assert given.calibration == given.perplexity == {}
+    assert (given.calibration, given.perplexity) == ({}, {})
     assert given.outcome == "helped"
 
 

@@ -118,6 +118,12 @@ class HasAnUnknownHyperparameter(Good):
     hyperparameters = {"learning_rte": 1e-4}
 
 
+class HasAWordForAGate(Good):
+    """Holds a run to a mark that is no number."""
+
+    gates = {"accuracy": "high"}  # type: ignore[dict-item]
+
+
 class HasAWordForANumber(Good):
     """Sets a rate that is no number."""
 
@@ -341,6 +347,7 @@ PLANTED: list[tuple[str, type[Good], set[str]]] = [
     ("has_a_known_license", HasAnUnknownLicense, set()),
     ("has_known_hyperparameters", HasAnUnknownHyperparameter, set()),
     ("has_known_hyperparameters", HasAWordForANumber, set()),
+    ("has_known_hyperparameters", HasAWordForAGate, set()),
     ("asks_and_answers_in_text", AsksNothing, set()),
     ("asks_and_answers_in_text", AsksInParts, set()),
     ("does_not_ask_with_the_answer", AsksWithTheAnswer, set()),
