@@ -9,7 +9,7 @@ from hf_finetune.files import read_json, write_text
 from hf_finetune.rendering import template
 from hf_finetune.report import Report
 from hf_finetune.run import Run
-from hf_finetune.settings import Settings
+from hf_finetune.settings import Settings, written
 
 
 def write_card(folder: Path) -> Path:
@@ -94,7 +94,11 @@ def _changed(run: Run) -> dict[str, dict[str, Any]]:
     """Value and origin of the settings that differ from the defaults, less those that only say where and on what."""
     defaults = Settings().model_dump()
     shown = {name: setting for name, setting in run.settings.items() if name not in _LOCAL_SETTINGS}
-    return {name: setting for name, setting in shown.items() if setting["value"] != defaults[name]}
+    return {
+        name: {"value": written(setting["value"]), "origin": setting["origin"]}
+        for name, setting in shown.items()
+        if setting["value"] != defaults.get(name)
+    }
 
 
 def _bits(run: Run) -> int:

@@ -13,6 +13,7 @@ from hf_finetune.rendering import template
 from hf_finetune.report import Report, mcnemar
 from hf_finetune.run import Run
 from hf_finetune.scoring import mean_interval
+from hf_finetune.settings import written
 
 Answered = dict[tuple[str, str], bool]
 """Question and gold answer of each test row, and whether the fine-tuned model has it right."""
@@ -186,7 +187,7 @@ def _made_with(run: Run) -> dict[str, Any]:
         "evaluated": run.evaluated.get("name", "its own adapter"),
         "processes": run.num_processes,
         "hardware": gpus[0]["name"],
-        **{name: setting["value"] for name, setting in run.settings.items() if name not in PLACES},
+        **{name: written(setting["value"]) for name, setting in run.settings.items() if name not in PLACES},
         **run.computing,
         **{f"{library} (version)": number for library, number in run.versions.items()},
     }

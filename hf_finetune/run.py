@@ -14,7 +14,7 @@ from hf_finetune.model import compute_dtype
 from hf_finetune.processes import sharding
 from hf_finetune.progress import Session
 from hf_finetune.recipe import ENTRY_POINT_GROUP, Recipe, installed_recipe, is_path, owner, recipe_file
-from hf_finetune.settings import Settings
+from hf_finetune.settings import Settings, written
 
 LIBRARIES = (
     "hf_finetune torch transformers trl peft accelerate bitsandbytes datasets evaluate huggingface_hub tokenizers"
@@ -191,9 +191,9 @@ def describe_computing(settings: Settings) -> dict[str, str]:
     return {"device": device, "dtype": dtype, "sharding": sharding() or "none"}
 
 
-def _values(run: Run) -> dict[str, Any]:
+def _values(run: Run) -> dict[str, str]:
     """The settings that decide the result."""
-    return {name: setting["value"] for name, setting in run.settings.items() if name not in FREE_SETTINGS}
+    return {name: written(setting["value"]) for name, setting in run.settings.items() if name not in FREE_SETTINGS}
 
 
 def _named(source: dict[str, Any]) -> str:

@@ -304,6 +304,15 @@ def parse_assignments(words: Sequence[str]) -> Layer:
     return Layer(COMMAND_LINE, values)
 
 
+def written(value: Any) -> str:
+    """A setting's value as it is written on the command line."""
+    if isinstance(value, dict):
+        return ",".join(f"{name}={written(own)}" for name, own in value.items())
+    if isinstance(value, list):
+        return ",".join(map(written, value))
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def check_machine(settled: Settled) -> None:
     """Whether this machine has what the settings ask for.
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hf_finetune.errors import RecipeError
-from hf_finetune.settings import COMMAND_LINE, Layer, Settings, Settled, parse_assignments, read_yaml, settle
+from hf_finetune.settings import COMMAND_LINE, Layer, Settings, Settled, parse_assignments, read_yaml, settle, written
 
 
 def yaml_file(folder: Path, text: str) -> Path:
@@ -331,3 +331,11 @@ def test_a_yaml_file_may_hold_gates_as_a_mapping(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text("gates:\n  macro_f1: 0.8\n")
     assert settle([read_yaml(path)]).values.gates == {"macro_f1": 0.8}
+
+
+def test_each_value_is_read_as_it_is_written() -> None:
+    chosen = Settings(gates={"gain": 0.02, "macro_f1": 0.8}, lora_target_modules=["q_proj", "v_proj"], max_steps=7)
+    for values in (Settings(), chosen):
+        words = [f"{name}={written(value)}" for name, value in values.model_dump().items()]
+        assert len(words) > 50
+        assert settle([parse_assignments(words)]).values == values

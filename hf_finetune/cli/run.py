@@ -126,7 +126,9 @@ def settle_run(
 
 def settings_table(settled: "Settled") -> str:
     """Name, value and origin of each setting, a line each."""
-    rows = [(name, str(entry["value"]), entry["origin"]) for name, entry in settled.as_json().items()]
+    from hf_finetune.settings import written
+
+    rows = [(name, written(entry["value"]), entry["origin"]) for name, entry in settled.as_json().items()]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}" for name, value, origin in rows)
 
