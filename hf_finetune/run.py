@@ -192,8 +192,9 @@ def describe_computing(settings: Settings) -> dict[str, str]:
 
 
 def _values(run: Run) -> dict[str, str]:
-    """The settings that decide the result."""
-    return {name: written(setting["value"]) for name, setting in run.settings.items() if name not in FREE_SETTINGS}
+    """The settings that decide the result; one that there was not yet when the run was begun has its default."""
+    values = Settings().model_dump() | {name: setting["value"] for name, setting in run.settings.items()}
+    return {name: written(value) for name, value in values.items() if name not in FREE_SETTINGS}
 
 
 def _named(source: dict[str, Any]) -> str:

@@ -278,6 +278,14 @@ def test_settings_that_change_no_result_may_be_others(demo: Path) -> None:
     assert run.differences(replace(run, settings=run.settings | free)) == []
 
 
+def test_a_run_of_before_a_setting_came_is_gone_on_with(demo: Path) -> None:
+    run = Run.read(demo)
+    fewer = {name: setting for name, setting in run.settings.items() if name != "max_train_rows"}
+    assert replace(run, settings=fewer).differences(run) == []
+    given = run.settings | {"max_train_rows": {"value": 9, "origin": "command line"}}
+    assert replace(run, settings=fewer).differences(replace(run, settings=given)) == ["max_train_rows was none, is 9"]
+
+
 def test_a_recipe_by_path_with_open_answers_is_generated_and_marked(tmp_path: Path, tiny_base: Path) -> None:
     assert run_cli("new", "colours", cwd=tmp_path).returncode == 0
     rows = [{"question": f"{row['sentence']}?", "answer": row["label"]} for row in sample_rows(8)]
