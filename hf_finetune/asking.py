@@ -40,28 +40,13 @@ def ask(
     """
     numbers = own_share(range(len(rows)))
     own = [rows[number] for number in numbers]
-    is_closed = all(recipe.choices(row) is not None for row in rows)
-    prompts, size = [recipe.prompt(row) for row in own], settings.per_device_eval_batch_size
-    gold = [recipe.completion(row) for row in own]
-    if is_closed:
-        choices = [list(recipe.choices(row) or ()) for row in own]
-        likelihoods = log_likelihoods(model, chat, prompts, choices, size, progress, f"evaluate {name}")
-        given = [_likeliest(*row) for row in zip(choices, likelihoods, gold, strict=True)]
+    if all(recipe.choices(row) is not None for row in rows):
+        given = _chosen(model, chat, recipe, own, settings, progress, name)
     else:
-        texts = generate_texts(model, chat, prompts, max_new_tokens, size, progress, f"evaluate {name}")
-        golds = [[text] for text in gold]
-        losses = log_likelihoods(model, chat, prompts, golds, size, progress, f"gold answers, {name}")
         seeds = [random.Random(f"{settings.seed} {number}").getrandbits(32) for number in numbers]
-        count = settings.num_samples
-        samples: Sequence[Sequence[str]] = sample_texts(
-            model, chat, prompts, seeds, count, settings.temperature, max_new_tokens, progress, f"sample {name}"
-        ) if count else [()] * len(own)  # fmt: skip
-        given = [
-            Given(text, None, _finite(-nats), drawn)
-            for text, (nats,), drawn in zip(texts, losses, samples, strict=True)
-        ]
+        given = _written(model, chat, recipe, own, seeds, max_new_tokens, settings, progress, name)
     everything = together(everyones(given))
-    lost = sum(one.text is None for one in everything)
+    lost = sum(one.gold_loss is None for one in everything)
     if lost == len(rows):
         raise RecipeError(
             f"evaluate {name}: no likelihood is a number. Try dtype=bfloat16 or float32, or a lower learning_rate."
@@ -69,6 +54,40 @@ def ask(
     if lost and progress:
         progress.tell(f"evaluate {name}: the likelihoods of {plural(lost, 'row')} are no numbers; they count as wrong.")
     return everything
+
+
+def _chosen(
+    model: Any, chat: ChatFormat, recipe: Recipe[Any], rows: Sequence[Any], settings: Settings,
+    progress: Progress | None, name: str,
+) -> list[Given]:  # fmt: skip
+    """The likeliest choice of each row."""
+    prompts, choices = [recipe.prompt(row) for row in rows], [list(recipe.choices(row) or ()) for row in rows]
+    size = settings.per_device_eval_batch_size
+    likelihoods = log_likelihoods(model, chat, prompts, choices, size, progress, f"evaluate {name}")
+    gold = [recipe.completion(row) for row in rows]
+    return [_likeliest(*row) for row in zip(choices, likelihoods, gold, strict=True)]
+
+
+def _written(
+    model: Any, chat: ChatFormat, recipe: Recipe[Any], rows: Sequence[Any], seeds: Sequence[int], max_new_tokens: int,
+    settings: Settings, progress: Progress | None, name: str,
+) -> list[Given]:  # fmt: skip
+    """The text that each row's question is answered with, what the gold answer costs, and samples if asked for."""
+    prompts, gold = [recipe.prompt(row) for row in rows], [[recipe.completion(row)] for row in rows]
+    size, count = settings.per_device_eval_batch_size, settings.num_samples
+    texts = generate_texts(model, chat, prompts, max_new_tokens, size, progress, f"evaluate {name}")
+    likelihoods = log_likelihoods(model, chat, prompts, gold, size, progress, f"gold answers, {name}")
+    losses = [-nats if math.isfinite(nats) else None for (nats,) in likelihoods]
+    samples: Sequence[Sequence[str]] = [()] * len(rows)
+    if count:
+        stage = f"sample {name}"
+        samples = sample_texts(
+            model, chat, prompts, seeds, count, settings.temperature, max_new_tokens, progress, stage
+        )
+    return [
+        Given(text if loss is not None else None, None, loss, drawn if loss is not None else ())
+        for text, loss, drawn in zip(texts, losses, samples, strict=True)
+    ]
 
 
 def marked(recipe: Recipe[Any], row: Any, given: Given) -> Answer:
@@ -91,7 +110,3 @@ def _likeliest(choices: Sequence[str], likelihoods: Sequence[float], gold: str) 
     probabilities = {choice: share / total for choice, share in zip(choices, shares, strict=True)}
     text = max(probabilities, key=probabilities.__getitem__)
     return Given(text, probabilities, -likelihoods[choices.index(gold)])
-
-
-def _finite(loss: float) -> float | None:
-    return loss if math.isfinite(loss) else None

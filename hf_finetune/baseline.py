@@ -15,7 +15,8 @@ def check_baseline(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> No
     """Whether TF-IDF can answer the rows.
 
     Raises:
-        RecipeError: when answers are open, there is nothing to learn from, or scikit-learn is not installed.
+        RecipeError: when answers are open, there is nothing to learn from, prompts have no words, or scikit-learn is
+            not installed.
     """
     from importlib.util import find_spec
 
@@ -30,6 +31,12 @@ def check_baseline(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> No
         )
     if find_spec("sklearn") is None:
         raise RecipeError("baseline: scikit-learn is not installed. Install it with: pip install 'hf_finetune[tfidf]'")
+    try:
+        _vectorizer().fit([recipe.prompt(row) for row in rows["train"]])
+    except ValueError as error:
+        raise RecipeError(
+            f"baseline: TF-IDF finds no word in the prompts ({error}). Leave baseline=tfidf out."
+        ) from error
 
 
 def tfidf_answers(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> list[Answer]:
@@ -38,13 +45,12 @@ def tfidf_answers(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> lis
     It learns from the training rows; the regularisation strength is the one with the highest primary metric on the
     validation rows.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
     answers = [recipe.completion(row) for row in rows["train"]]
     if len(set(answers)) == 1:  # there is nothing to learn
         return [_answer(recipe, row, {answers[0]: 1.0}) for row in rows["test"]]
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    vectorizer = _vectorizer()
     train = vectorizer.fit_transform([recipe.prompt(row) for row in rows["train"]])
 
     def asked(model: Any, some: Sequence[Any]) -> list[Answer]:
@@ -61,6 +67,12 @@ def tfidf_answers(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> lis
         for strength in STRENGTHS
     ]
     return asked(max(models, key=mark), rows["test"])
+
+
+def _vectorizer() -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
 
 
 def _answer(recipe: Recipe[Any], row: Any, known: Mapping[str, float]) -> Answer:

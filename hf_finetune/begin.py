@@ -19,6 +19,7 @@ from hf_finetune.processes import is_main, join, num_processes, release_others, 
 from hf_finetune.progress import Progress, Session, duration, read_session
 from hf_finetune.recipe import Recipe
 from hf_finetune.run import (
+    EVALUATION_SETTINGS,
     FREE_SETTINGS,
     Run,
     describe_computing,
@@ -29,7 +30,7 @@ from hf_finetune.run import (
     told,
 )
 from hf_finetune.scoring import check_evaluation
-from hf_finetune.settings import Settled, check_machine
+from hf_finetune.settings import Settings, Settled, check_machine
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,12 @@ class Begun:
 
 @contextmanager
 def opened(
-    request: Request, last_file: Path, say: Callable[[str], None]
+    request: Request, last_files: Sequence[str], say: Callable[[str], None]
 ) -> Iterator[tuple[Run | None, bool, Progress | None]]:
     """Holds the folder and gives the run to make in it, whether that is one to go on with, and where its progress goes.
 
-    There is no run in processes other than the main one, and no progress of a run that is finished and whose last file
-    is there. How the session ends is recorded.
+    There is no run in processes other than the main one, and no progress of a run that is finished and whose last
+    files are there. How the session ends is recorded.
 
     Raises:
         RecipeError: when the folder cannot be used, or holds another run.
@@ -88,7 +89,7 @@ def opened(
         check_folder(folder, request.overwrite)
     with held(folder) if is_main() else nullcontext():
         run, goes_on = run_to_make(request) if is_main() else (None, False)
-        if run and run.finished and last_file.exists():
+        if run and run.finished and all((folder / name).exists() for name in last_files):
             say(f"run       {folder}: is finished, there is nothing to do. --overwrite makes it again.")
             yield run, goes_on, None
             return
@@ -151,9 +152,11 @@ def refuse_differences(folder: Path, found: Sequence[str]) -> None:
         RecipeError: naming each of the differences that were found, if there are any.
     """
     if found:
+        only_evaluation = all(difference.split()[0] in EVALUATION_SETTINGS for difference in found)
+        again = "; hf-finetune evaluate --adapter FOLDER evaluates its adapter with others" if only_evaluation else ""
         raise RecipeError(
             f"{folder}: holds a run that was begun otherwise: {'; '.join(found)}. Start it as it was begun, "
-            f"or name another folder with output_dir=FOLDER, or replace it with --overwrite."
+            f"or name another folder with output_dir=FOLDER, or replace it with --overwrite{again}."
         )
 
 
@@ -178,11 +181,8 @@ def begin(run: Run | None, goes_on: bool, request: Request, progress: Progress, 
 def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: Callable[[str], None]) -> Begun:
     """The rows as tokens, the base model, and where to go on from; all that can fail on the way has been tried."""
     recipe, folder, settings = request.recipe, request.folder, request.settled.values
-    computing = describe_computing(settings)
     if goes_on:
-        refuse_differences(folder, told(run.computing, computing))
-        for line in note_versions(run):
-            say(f"note      {line}")
+        check_circumstances(run, folder, settings, say)
     prepared = prepare(recipe, request.source, settings, run.data.get("commit"))
     check_machine(request.settled)
     check_evaluation(recipe, prepared.rows, settings)
@@ -190,15 +190,11 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
     chat = ChatFormat.of(load_tokenizer(base))
     encoded = encode(recipe, prepared, chat, settings, progress)
     facts = prepared.facts | encoded.facts
-    if goes_on and (folder / "data.json").exists() and facts != read_json(folder / "data.json"):
-        raise RecipeError(
-            f"{folder}: its rows come out otherwise than when the run was begun: what the recipe imports, the base's "
-            f"tokenizer or a library has changed. Name another folder with output_dir=FOLDER, or replace the run with "
-            f"--overwrite."
-        )
+    if goes_on:
+        check_same_rows(facts, folder)
     for line in in_words(facts):
         say(f"data      {line}")
-    run.hardware, run.computing = describe_hardware(), computing
+    run.hardware, run.computing = describe_hardware(), describe_computing(settings)
     run.data = prepared.facts["source"]
     run.base_model |= {
         "name": base.name,
@@ -211,6 +207,31 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
     trains = not goes_on or not _is_trained(folder, checkpoint)
     evaluates = trains or not (folder / "report.json").exists()
     return Begun(run, base, chat, prepared, encoded, facts, checkpoint, trains, evaluates)
+
+
+def check_circumstances(run: Run, folder: Path, settings: Settings, say: Callable[[str], None]) -> None:
+    """Whether the run in the folder can be gone on with here; libraries that have changed are told.
+
+    Raises:
+        RecipeError: when it was begun on another device, in another dtype, or shared out otherwise.
+    """
+    refuse_differences(folder, told(run.computing, describe_computing(settings)))
+    for line in note_versions(run):
+        say(f"note      {line}")
+
+
+def check_same_rows(facts: dict[str, Any], folder: Path) -> None:
+    """Whether the rows are those that the run in the folder was begun with.
+
+    Raises:
+        RecipeError: when they come out otherwise.
+    """
+    if (folder / "data.json").exists() and facts != read_json(folder / "data.json"):
+        raise RecipeError(
+            f"{folder}: its rows come out otherwise than when the run was begun: what the recipe imports, the base's "
+            f"tokenizer or a library has changed. Name another folder with output_dir=FOLDER, or replace the run with "
+            f"--overwrite."
+        )
 
 
 def _resume(run: Run, folder: Path, say: Callable[[str], None]) -> Path | None:

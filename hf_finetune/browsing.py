@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hf_finetune.pictures import plain
-from hf_finetune.report import Report
+from hf_finetune.report import MODELS, Report
 
 KINDS = {
     "differ": "base and fine-tuned differ",
@@ -17,9 +17,6 @@ KINDS = {
     "few_shot": "few-shot right, fine-tuned wrong",
 }
 """What the answers can be filtered by; a row's kinds are bits, in this order."""
-
-MODELS = ("tfidf", "base", "few_shot", "tuned")
-"""The columns that answer row by row."""
 
 
 def _kinds(row: Mapping[str, Any]) -> int:

@@ -5,23 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_finetune.errors import RecipeError, plural
+from hf_finetune.errors import RecipeError, first_line, plural
 from hf_finetune.files import read_jsonl, write_text
 from hf_finetune.pictures import Intervals, Mark, intervals, page_template
 from hf_finetune.progress import duration
 from hf_finetune.rendering import template
-from hf_finetune.report import Report, mcnemar
-from hf_finetune.run import Run
+from hf_finetune.report import FEWEST_CHANGED, FEWEST_ROWS, Report, cell, mcnemar
+from hf_finetune.run import Run, values_of
 from hf_finetune.scoring import mean_interval
-from hf_finetune.settings import written
+
+GENERATOR = '<meta name="generator" content="hf_finetune">'
+"""Stands in every page."""
 
 Answered = dict[tuple[str, str], bool]
 """Question and gold answer of each test row, and whether the fine-tuned model has it right."""
 Table = dict[str, list[str]]
 """A cell for each run, by what it is of."""
-
-PLACES = ("output_dir", "run_name", "report_to")
-"""Settings that say where a run is, not what."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,17 @@ class Pair:
             return (
                 f"{self.first} and {self.second} were not asked the same test rows: they cannot be compared in pairs."
             )
+        can_tell = self.rows >= FEWEST_ROWS and self.only_first + self.only_second >= FEWEST_CHANGED
         better = (
-            f"{self.second} is better than {self.first}" if self.low > 0
-            else f"{self.first} is better than {self.second}" if self.high < 0
+            f"{self.second} is better than {self.first}" if can_tell and self.low > 0
+            else f"{self.first} is better than {self.second}" if can_tell and self.high < 0
             else f"No measurable difference between {self.first} and {self.second}"
         )  # fmt: skip
         return (
             f"{better}: of {plural(self.rows, 'same test row')}, {self.second} has {self.only_second} right that "
             f"{self.first} has wrong, and the other way round {self.only_first} (McNemar's exact test: "
-            f"p = {self.p_value:.2g}; 95 % interval of the difference {self.low:+.3f} to {self.high:+.3f})."
+            f"p = {self.p_value:.2g}; share right of {self.second} less that of {self.first}: 95 % interval "
+            f"{self.low:+.3f} to {self.high:+.3f})."
         )
 
 
@@ -81,7 +82,7 @@ class Comparison:
 
     def as_markdown(self) -> str:
         """The comparison as tables for a terminal or a pull request."""
-        return template("compare.md.jinja", trim_blocks=True).render(comparison=self) + "\n"
+        return template("compare.md.jinja", {"cell": cell}, trim_blocks=True).render(comparison=self) + "\n"
 
     def as_html(self) -> str:
         """The comparison as one page with everything in it."""
@@ -101,7 +102,7 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise RecipeError("compare: a run is named twice. Name each once.")
     runs = [Run.read(folder) for folder in folders]
-    reports = [_report(folder) for folder in folders]
+    reports = [Report.read(folder) for folder in folders]
     names = _names(folders)
     answered = [_answered(folder) for folder in folders]
     metrics = {report.primary_metric for report in reports}
@@ -116,15 +117,14 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
 
 
 def write_html(comparison: Comparison, path: Path) -> None:
-    """Leaves the comparison as a page."""
+    """Leaves the comparison as a page; a file that is no page of this package is not replaced.
+
+    Raises:
+        RecipeError: when there is such a file, or the disk refuses.
+    """
+    if path.is_dir() or (path.exists() and GENERATOR not in path.read_text(encoding="utf-8", errors="replace")):
+        raise RecipeError(f"{path}: is there already, and is no page of hf_finetune. Name another file.")
     write_text(path, comparison.as_html())
-
-
-def _report(folder: Path) -> Report:
-    try:
-        return Report.read(folder)
-    except FileNotFoundError as error:
-        raise RecipeError(f"{folder}: has no report yet. Start the run's command again, so that it ends.") from error
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -153,7 +153,7 @@ def _figures(run: Run, report: Report) -> dict[str, str]:
     found = {"recipe": report.recipe, "verdict": report.outcome, "test rows": f"{report.rows:,}"}
     found[primary] = f"{report.scores['tuned'][primary]:.3f} ({low:.3f} to {high:.3f})"
     low, high = report.intervals["gain"]
-    found["gain over the base"] = f"{report.gain:+.3f} ({low:+.3f} to {high:+.3f})"
+    found["gain over the base"] = f"{report.gain_over('base'):+.3f} ({low:+.3f} to {high:+.3f})"
     found |= {name: f"{value:.3f}" for name, value in report.scores["tuned"].items() if name != primary}
     calibration = report.calibration.get("tuned", {})
     found |= {"calibration error": f"{calibration['expected_calibration_error']:.3f}"} if calibration else {}
@@ -163,10 +163,11 @@ def _figures(run: Run, report: Report) -> dict[str, str]:
     if run.training:
         found["steps"] = f"{run.training['steps']:,}"
         found["trained parameters"] = f"{run.training['trainable_parameters']:,}"
-        found["training time"] = duration(totals["training_seconds"])
-    found["time in all"] = duration(totals["seconds"])
-    found["peak memory"] = f"{totals['peak_memory_gib']:.2f} GiB"
-    found |= {"cost": f"{totals['cost_usd']:.2f} USD"} if totals["cost_usd"] is not None else {}
+        found |= {"training time": duration(totals["training_seconds"])} if totals else {}
+    if totals:
+        found["time in all"] = duration(totals["seconds"])
+        found["peak memory"] = f"{totals['peak_memory_gib']:.2f} GiB"
+        found |= {"cost": f"{totals['cost_usd']:.2f} USD"} if totals["cost_usd"] is not None else {}
     return found
 
 
@@ -187,7 +188,7 @@ def _made_with(run: Run) -> dict[str, Any]:
         "evaluated": run.evaluated.get("name", "its own adapter"),
         "processes": run.num_processes,
         "hardware": gpus[0]["name"],
-        **{name: written(setting["value"]) for name, setting in run.settings.items() if name not in PLACES},
+        **values_of(run),
         **run.computing,
         **{f"{library} (version)": number for library, number in run.versions.items()},
     }
@@ -198,7 +199,13 @@ def _digest(data: Mapping[str, Any]) -> str:
 
 
 def _answered(folder: Path) -> Answered:
-    rows = read_jsonl(folder / "answers.jsonl")
+    try:
+        rows = read_jsonl(folder / "answers.jsonl")
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"{folder / 'answers.jsonl'}: cannot be read ({first_line(error)}). Start the run's command again with "
+            f"--overwrite, or leave the run out."
+        ) from error
     return {(row["prompt"], row["gold"]): bool(row["tuned"]["correct"]) for row in rows}
 
 

@@ -2,6 +2,7 @@
 
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,21 +12,21 @@ from typing import Any
 from hf_finetune.asking import Given, ask, marked
 from hf_finetune.baseline import tfidf_answers
 from hf_finetune.chat import ChatFormat
+from hf_finetune.errors import plural
 from hf_finetune.files import read_json, read_jsonl, write_json, write_jsonl
 from hf_finetune.generate import log_likelihoods
 from hf_finetune.model import explaining_full_memory
 from hf_finetune.processes import everyones, is_main, own_share, share, together
 from hf_finetune.progress import Progress
 from hf_finetune.recipe import Recipe
-from hf_finetune.report import Answer
-from hf_finetune.scoring import check_gates, compare, mean_interval
+from hf_finetune.report import MODELS, Answer
+from hf_finetune.scoring import check_gates, make_report, mean_interval
 from hf_finetune.settings import Settings
 
 GENERAL_QUESTIONS = Path(__file__).parent / "data" / "general.jsonl"
 """Questions and answers that have nothing to do with any recipe, to measure what fine-tuning has a model forget."""
 KEPT = "evaluation"
 """The folder of what models have given until the report is there."""
-COLUMNS = ("tfidf", "base", "few_shot", "tuned")
 
 
 class Evaluation:
@@ -61,29 +62,32 @@ class Evaluation:
         if draws:
             self.num_examples = len(draws[0].examples)
             self.answers["few_shot"] = [self._ask(model, chat, f"few-shot {n}") for n, chat in enumerate(draws, 1)]
-        elif self.settings.few_shot and train:
-            self.progress.tell(
-                "few-shot: left out, as no example fits into the base's context beside the longest question."
-            )
+        if train and self.num_examples < self.settings.few_shot:
+            shown = plural(self.num_examples, "example")
+            why = "there are no more training rows" if self.num_examples == len(train) else (
+                "no more fit into the base's context beside the longest question"
+            )  # fmt: skip
+            self.progress.tell(f"few-shot: {shown} of the {self.settings.few_shot:,} asked for, as {why}.")
         self._ask_general(model, "base")
 
-    def ask_tuned(self, model: Any) -> None:
-        """Asks the fine-tuned model."""
-        self.answers["tuned"] = [self._ask(model, self.chat, "tuned")]
+    def ask_tuned(self, model: Any, chat: ChatFormat | None = None) -> None:
+        """Asks the fine-tuned model, in a chat format of its own if it has one."""
+        self.answers["tuned"] = [self._ask(model, chat or self.chat, "tuned")]
         self._ask_general(model, "tuned")
 
-    def write(self) -> None:
+    def write(self, notes: Sequence[str] = ()) -> None:
         """Leaves answers.jsonl, report.md and report.json, when all models have been asked."""
         if not is_main():
             return
         if self.settings.baseline == "tfidf":
             self.answers["tfidf"] = [tfidf_answers(self.recipe, self.rows)]
-        report = compare(
+        report = make_report(
             self.recipe, self.rows.get("train", ()), self.rows["test"],
-            {column: self.answers[column] for column in COLUMNS if column in self.answers},
+            {column: self.answers[column] for column in MODELS if column in self.answers},
             max_new_tokens=self.max_new_tokens,
             gold_tokens=[len(self.chat.completion_ids(self.recipe.completion(row))) for row in self.rows["test"]],
             num_examples=self.num_examples, num_samples=self.settings.num_samples, general_loss=self._general_loss(),
+            notes=notes, progress=self.progress,
         )  # fmt: skip
         write_jsonl(self.folder / "answers.jsonl", self._lines())
         replace(report, gates=check_gates(report, self.settings.gates)).write(self.folder)
@@ -115,9 +119,9 @@ class Evaluation:
         """What was found before a stop, else what is found now, in all processes."""
         of_base = name in ("base", "general base")
         path = (self.base_folder if of_base else self.folder / KEPT) / f"{name} {self.max_new_tokens}.json"
-        before = share(read_json(path) if is_main() and path.exists() else None)
+        before = share(_read_kept(path) if is_main() else None)
         if before is not None:
-            return list(before)
+            return before
         with explaining_full_memory("Halve per_device_eval_batch_size and start the same command again."):
             found = find()
         if is_main():
@@ -143,8 +147,16 @@ class Evaluation:
         for number, row in enumerate(self.rows["test"]):
             own = {name: [asdict(draw[number]) for draw in draws] for name, draws in self.answers.items()}
             few_shot = {"few_shot": own.pop("few_shot", [])}
-            one_each = {name: own[name][0] for name in COLUMNS if name in own}
+            one_each = {name: own[name][0] for name in MODELS if name in own}
             yield {"prompt": self.recipe.prompt(row), "gold": self.recipe.completion(row)} | one_each | few_shot
+
+
+def _read_kept(path: Path) -> list[Any] | None:
+    """What is kept in a file; None where there is none, or it is damaged."""
+    try:
+        return list(read_json(path))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def few_shot_chats(
@@ -154,18 +166,27 @@ def few_shot_chats(
     """For each draw, the chat that shows examples from the training rows before a question.
 
     Where answers are closed, they are shown in turn. There are fewer examples where they would not fit into the base's
-    context beside the longest question and its answer; none, if not even one does.
+    context beside the longest question and its answer; none, if not even one does, or there are no training rows.
     """
+    asked = min(settings.few_shot, len(train))
+    if not asked:
+        return []
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 10**9
     longest = max((recipe.prompt(row) for row in test), key=lambda prompt: len(chat.prompt_ids(prompt)))
-    if not train:
-        return []
-    draws = [_drawn(recipe, train, settings.few_shot, f"{settings.seed} {n}") for n in range(settings.few_shot_draws)]
-    for count in range(settings.few_shot, 0, -1):
-        chats = [replace(chat, examples=tuple(rows[:count])) for rows in draws]
-        if max(len(shown.prompt_ids(longest)) for shown in chats) + max_new_tokens <= context:
-            return chats
-    return []
+    draws = [_drawn(recipe, train, asked, f"{settings.seed} {n}") for n in range(settings.few_shot_draws)]
+
+    def chats(count: int) -> list[ChatFormat]:
+        return [replace(chat, examples=tuple(rows[:count])) for rows in draws]
+
+    def is_too_long(count: int) -> bool:
+        return max(len(shown.prompt_ids(longest)) for shown in chats(count)) + max_new_tokens > context
+
+    fitting = 0
+    while fitting < asked and not is_too_long(min(asked, max(1, 2 * fitting))):
+        fitting = min(asked, max(1, 2 * fitting))
+    if fitting < asked:  # somewhere below twice as many they no longer fit
+        fitting += bisect_left(range(fitting + 1, min(asked, 2 * fitting) + 1), True, key=is_too_long)
+    return chats(fitting) if fitting else []
 
 
 def _drawn(recipe: Recipe[Any], train: Sequence[Any], count: int, seed: str) -> list[tuple[str, str]]:

@@ -3,13 +3,12 @@
 import gc
 from collections.abc import Callable
 
-from hf_finetune.begin import Request, opened
+from hf_finetune.begin import Request, check_circumstances, check_same_rows, opened
 from hf_finetune.chat import ChatFormat
-from hf_finetune.data.splits import SPLITS
-from hf_finetune.errors import plural
+from hf_finetune.errors import RecipeError, plural
 from hf_finetune.evaluate import Evaluation
 from hf_finetune.files import write_json
-from hf_finetune.folder import start_folder
+from hf_finetune.folder import holds_run, start_folder
 from hf_finetune.model import (
     BaseModel,
     dequantize_if_asked,
@@ -19,12 +18,19 @@ from hf_finetune.model import (
     load_tokenizer,
 )
 from hf_finetune.pipeline import finish, gate_again
-from hf_finetune.prepare import prepare
+from hf_finetune.prepare import prepare, prepare_unsplit
 from hf_finetune.progress import Progress
 from hf_finetune.run import Run, describe_computing, describe_hardware
 from hf_finetune.scoring import check_evaluation
 from hf_finetune.settings import Settings, check_machine
-from hf_finetune.tuned import Tuned
+from hf_finetune.tuned import Tuned, check_vocabulary
+
+UNKNOWN = "Whether the fine-tuned model was trained on some of these test rows is not known."
+"""What the report says where only a run's own record could tell."""
+AS_SAVED = (
+    "The base was asked with quantised weights, the fine-tuned model with its weights as they were saved: part of the "
+    "difference is that."
+)
 
 
 def evaluate_tuned(request: Request, tuned: Tuned, all_rows: bool, say: Callable[[str], None] = print) -> None:
@@ -35,11 +41,21 @@ def evaluate_tuned(request: Request, tuned: Tuned, all_rows: bool, say: Callable
             fit its base.
         Interrupted: by a signal; the same request goes on.
     """
-    with opened(request, request.folder / "report.html", say) as (run, goes_on, progress):
+    _refuse_other_folders(request, tuned)
+    with opened(request, ("report.html",), say) as (run, goes_on, progress):
         if run and progress:
             _evaluate(run, goes_on, request, tuned, all_rows, progress, say)
         elif run:
             gate_again(run, request)
+
+
+def _refuse_other_folders(request: Request, tuned: Tuned) -> None:
+    """Stops before --overwrite would remove what was trained."""
+    folder = request.folder
+    if tuned.folder.resolve().is_relative_to(folder.resolve()):
+        raise RecipeError(f"{folder}: holds what is to be evaluated. Name another folder with output_dir=FOLDER.")
+    if request.overwrite and holds_run(folder) and not Run.read(folder).evaluated:
+        raise RecipeError(f"{folder}: holds a run with a training. Name another folder with output_dir=FOLDER.")
 
 
 def _evaluate(
@@ -47,26 +63,43 @@ def _evaluate(
     say: Callable[[str], None],
 ) -> None:  # fmt: skip
     folder, settings, recipe = request.folder, request.settled.values, request.recipe
-    prepared = prepare(recipe, request.source, settings, run.data.get("commit"))
-    rows = {"test": [row for name in SPLITS for row in prepared.rows[name]]} if all_rows else prepared.rows
+    if goes_on:
+        check_circumstances(run, folder, settings, say)
+    tuned.check_base(settings.model_name_or_path)
+    commit = run.data.get("commit")
+    prepared = (
+        prepare_unsplit(recipe, request.source, commit) if all_rows
+        else prepare(recipe, request.source, settings, commit)
+    )  # fmt: skip
+    if goes_on:
+        check_same_rows(prepared.facts, folder)
+    tuned.check_rows(prepared.rows["test"])
     check_machine(request.settled)
-    check_evaluation(recipe, rows, settings)
+    check_evaluation(recipe, prepared.rows, settings)
     base = find_base_model(settings, run.base_model.get("commit"))
-    tuned.check_base(base)
+    chat = ChatFormat.of(load_tokenizer(base))
+    own_chat = tuned.chat(chat)
     run.hardware, run.computing, run.data = describe_hardware(), describe_computing(settings), prepared.facts["source"]
     run.base_model = {"name": base.name, "revision": base.revision, "commit": base.commit}
     if not goes_on:
         start_folder(folder)
     run.write(folder)
     write_json(folder / "data.json", prepared.facts)
-    say(f"data      {plural(len(rows['test']), 'row')} of {prepared.facts['source']['name']}")
-    evaluation = Evaluation(ChatFormat.of(load_tokenizer(base)), recipe, rows, settings, folder, progress)
-    _ask(evaluation, base, tuned, settings)
-    evaluation.write()
-    finish(run, progress, folder)
+    say(f"data      {plural(len(prepared.rows['test']), 'row')} of {prepared.facts['source']['name']}")
+    if not (folder / "report.json").exists():
+        evaluation = Evaluation(chat, recipe, prepared.rows, settings, folder, progress)
+        _ask(evaluation, base, tuned, own_chat, settings)
+        evaluation.write(_notes(tuned, all_rows, settings))
+    finish(run, progress, request)
 
 
-def _ask(evaluation: Evaluation, base: BaseModel, tuned: Tuned, settings: Settings) -> None:
+def _notes(tuned: Tuned, all_rows: bool, settings: Settings) -> list[str]:
+    """What a reader of the report must know."""
+    quantised = not tuned.is_adapter and (settings.load_in_4bit or settings.load_in_8bit)
+    return [*([UNKNOWN] if not all_rows and not tuned.train_rows else []), *([AS_SAVED] if quantised else [])]
+
+
+def _ask(evaluation: Evaluation, base: BaseModel, tuned: Tuned, own_chat: ChatFormat, settings: Settings) -> None:
     """Puts the rows to the base, then to the fine-tuned model; whole weights are loaded once the base is gone."""
     model = load_base_model(base, settings)
     dequantize_if_asked(model, settings)
@@ -79,4 +112,6 @@ def _ask(evaluation: Evaluation, base: BaseModel, tuned: Tuned, settings: Settin
     evaluation.ask_base(model)
     del model
     gc.collect()
-    evaluation.ask_tuned(load_base_model(tuned.weights, settings, as_saved=True))
+    whole = load_base_model(tuned.weights, settings, as_saved=True)
+    check_vocabulary(whole, own_chat, tuned.name)
+    evaluation.ask_tuned(whole, own_chat)

@@ -119,5 +119,5 @@ def _cannot_write(path: Path, error: OSError) -> RecipeError:
     free = f" ({shutil.disk_usage(path.parent).free / 2**20:,.0f} MiB free)" if path.parent.exists() else ""
     return RecipeError(
         f"{path}: cannot be written: {error.strerror or error}{free}. "
-        f"Make room or rights there and give the same command again, or name another folder with output_dir=FOLDER."
+        f"Make room or rights there and give the same command again, or name another place."
     )

@@ -11,13 +11,18 @@ from typing import Any
 from hf_finetune.begin import Request
 from hf_finetune.errors import RecipeError, plural
 from hf_finetune.files import read_jsonl, whole_file, write_json, write_text
+from hf_finetune.folder import holds_run
+from hf_finetune.model import find_base_model
 from hf_finetune.pipeline import run_recipe
 from hf_finetune.prepare import prepare
 from hf_finetune.recipe import Recipe
 from hf_finetune.report import Report
-from hf_finetune.run import FREE_SETTINGS
+from hf_finetune.run import FREE_SETTINGS, describe_computing, describe_recipe
 from hf_finetune.scoring import bootstrap_intervals
 from hf_finetune.settings import Settled
+
+SMALL_GAIN = 0.03
+"""A gain below this is not worth gathering rows for."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,9 @@ class Curve:
     recipe: str
     metric: str
     test_rows: int
+    epochs: float
     base_score: float
+    base_interval: Sequence[float]
     points: Sequence[Point]
     last_gain: Sequence[float]
     """The 95 % interval of what the most rows gain over the next fewer, paired over the test rows."""
@@ -56,19 +63,22 @@ class Curve:
         if low > 0:
             return f"More rows have helped up to the end: {step}. Still more are worth a try."
         if high < 0:
-            return f"The last rows have made it worse: {step}. Look at them, or train on fewer steps."
-        return (
-            f"The last rows have brought no measurable gain: {step}. More of the same kind are unlikely to bring much."
-        )
+            return f"The last rows have made it worse: {step}. Look at them, and try another seed."
+        found = f"The last rows have brought no measurable gain: {step}."
+        if high < SMALL_GAIN:
+            return f"{found} More of the same kind are unlikely to bring much."
+        return f"{found} More test rows would tell whether more training rows are worth it."
 
     def as_markdown(self) -> str:
         """The curve as a table."""
         lines = [
             f"# {self.recipe}: {self.metric} by number of training rows", "", self.verdict, "",
             f"| training rows | {self.metric} | 95 % interval |", "|---:|---:|---:|",
-            f"| 0 (base) | {self.base_score:.3f} | |",
+            f"| 0 (base) | {self.base_score:.3f} | {self.base_interval[0]:.3f} to {self.base_interval[1]:.3f} |",
             *(f"| {p.rows:,} | {p.score:.3f} | {p.low:.3f} to {p.high:.3f} |" for p in self.points), "",
-            f"Each on the same {plural(self.test_rows, 'test row')}; fewer training rows are always part of more.", "",
+            f"Each on the same {plural(self.test_rows, 'test row')}; fewer training rows are always part of more.",
+            f"Each was trained once, with one seed, for {self.epochs:g} epochs at most: fewer rows make fewer steps.",
+            "",
         ]  # fmt: skip
         return "\n".join(lines)
 
@@ -83,6 +93,10 @@ def learning_curve(request: Request, sizes: Sequence[int], say: Callable[[str], 
         RecipeError: when there are not so many rows, and whatever a run raises.
     """
     recipe, folder, settled = request.recipe, request.folder, request.settled
+    if settled.values.gates and settled.origins["gates"] != "recipe":
+        raise RecipeError("learning-curve: gates are for runs, and are not looked at here. Leave gates= out.")
+    if holds_run(folder):
+        raise RecipeError(f"{folder}: holds a run. Name another folder with output_dir=FOLDER.")
     rows = prepare(recipe, request.source, settled.values).rows
     chosen = _checked(sizes, len(rows["train"]))
     folders = [folder / f"rows-{size}" for size in chosen]
@@ -98,7 +112,9 @@ def learning_curve(request: Request, sizes: Sequence[int], say: Callable[[str], 
         recipe=recipe.name,
         metric=recipe.primary_metric,
         test_rows=len(rows["test"]),
+        epochs=settled.values.num_train_epochs,
         base_score=reports[-1].scores["base"][recipe.primary_metric],
+        base_interval=reports[-1].intervals["base"],
         points=[
             Point(size, report.scores["tuned"][recipe.primary_metric], *report.intervals["tuned"])
             for size, report in zip(chosen, reports, strict=True)
@@ -135,30 +151,38 @@ def draw(curve: Curve, picture: Path) -> None:
 
 def _predictions(recipe: Recipe[Any], folder: Path) -> list[Any]:
     """What the fine-tuned model of a run answered, as the recipe reads it."""
-    return [recipe.parse(line["tuned"]["text"]) for line in read_jsonl(folder / "answers.jsonl")]
+    given = [line["tuned"] for line in read_jsonl(folder / "answers.jsonl")]
+    return [None if answer["prediction"] is None else recipe.parse(answer["text"]) for answer in given]
 
 
 def _checked(sizes: Sequence[int], available: int) -> list[int]:
     """The numbers of rows in their order."""
     chosen = sorted(set(sizes) or {max(1, available // part) for part in (8, 4, 2, 1)})
-    if len(chosen) < 2:
-        raise RecipeError("learning-curve: one number of rows makes no curve. Give two or more, as in --sizes 100,300.")
     outside = [size for size in chosen if not 1 <= size <= available]
     if outside:
         raise RecipeError(
             f"learning-curve: --sizes must lie in 1 to {available:,}, the rows of the training split. "
             f"Leave {outside[0]:,} out."
         )
+    if len(chosen) < 2:
+        raise RecipeError("learning-curve: one number of rows makes no curve. Give two or more, as in --sizes 100,300.")
     return chosen
 
 
 def _key(request: Request) -> str:
     """Stands for all that decides what the base gives: others must not take it for theirs."""
-    settings = {name: value for name, value in request.settled.values.model_dump().items() if name not in FREE_SETTINGS}
-    return hashlib.sha256(json.dumps([request.source.identity(), settings], sort_keys=True).encode()).hexdigest()[:16]
+    values = request.settled.values
+    circumstances = [
+        describe_recipe(request.recipe, request.path_or_name)["sha256"],
+        request.source.identity(),
+        {name: value for name, value in values.model_dump().items() if name not in FREE_SETTINGS},
+        find_base_model(values).commit,
+        describe_computing(values),
+    ]
+    return hashlib.sha256(json.dumps(circumstances, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _with_rows(settled: Settled, size: int) -> Settled:
-    changed: dict[str, Any] = {"max_train_rows": size}
+    changed: dict[str, Any] = {"max_train_rows": size, "gates": {}}
     origins = dict(settled.origins) | dict.fromkeys(changed, "learning-curve")
     return Settled(settled.values.model_copy(update=changed), origins)

@@ -12,7 +12,7 @@ from hf_finetune.browsing import compact, counted_kinds
 from hf_finetune.errors import plural
 from hf_finetune.files import read_json, read_jsonl, write_text
 from hf_finetune.pictures import UNIT, Axis, Chart, Intervals, Line, Mark, intervals, number, page_template, plain
-from hf_finetune.report import Report
+from hf_finetune.report import Report, gain_over
 
 PICTURED = ("tfidf", "base", "tuned")
 """The columns with a confusion matrix and a curve."""
@@ -63,10 +63,9 @@ def score_rows(report: Report) -> Intervals:
 
 def gain_rows(report: Report) -> Intervals:
     """What fine-tuning gains over each other model."""
-    keys = {"base": "gain", "few_shot": "gain_over_few_shot", "tfidf": "gain_over_tfidf"}
-    others = [column for column, key in keys.items() if key in report.intervals and column in report.scores]
-    titles = report.columns
-    marks = [Mark("tuned", f"over {plain(titles[c])}", report.gain_over(c), report.intervals[keys[c]]) for c in others]
+    titles = {c: plain(title) for c, title in report.columns.items() if gain_over(c) in report.intervals}
+    others = [column for column in ("base", "majority", "few_shot", "tfidf") if column in titles]
+    marks = [Mark("tuned", f"over {titles[c]}", report.gain_over(c), report.intervals[gain_over(c)]) for c in others]
     return intervals(marks, are_gains=True)
 
 
@@ -208,7 +207,7 @@ def _histograms(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
 def _worse(report: Report) -> list[Metric]:
     """What fine-tuning made worse, of all that is measured of both models."""
     classes = report.worse_classes.items()
-    found = [Metric(f"F1 of {label}", {"base": base, "tuned": tuned}) for label, (base, tuned) in classes]
+    found = [Metric(what, {"base": base, "tuned": tuned}) for what, (base, tuned) in classes]
     return [*found, *(metric for metric in _metrics(report) if metric.is_worse)]
 
 

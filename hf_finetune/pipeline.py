@@ -28,7 +28,7 @@ from hf_finetune.processes import is_main, sharding, share
 from hf_finetune.progress import Progress
 from hf_finetune.report import Report
 from hf_finetune.run import Run, now
-from hf_finetune.scoring import check_gates
+from hf_finetune.scoring import check_gates, refuse_unmeasured
 from hf_finetune.settings import Settings
 
 
@@ -43,8 +43,7 @@ def run_recipe(request: Request, say: Callable[[str], None] = print) -> None:
             was asked for otherwise.
         Interrupted: by a signal; the same request goes on.
     """
-    folder = request.folder
-    with opened(request, folder / "adapter" / "README.md", say) as (run, goes_on, progress):
+    with opened(request, ("adapter/README.md", "report.html"), say) as (run, goes_on, progress):
         if progress is None:
             if run:
                 gate_again(run, request)
@@ -53,7 +52,7 @@ def run_recipe(request: Request, say: Callable[[str], None] = print) -> None:
         _train(begun, request, progress, say)
         _evaluate(begun, request, progress)
         if is_main():
-            finish(begun.run, progress, folder)
+            finish(begun.run, progress, request)
 
 
 def _train(begun: Begun, request: Request, progress: Progress, say: Callable[[str], None]) -> None:
@@ -140,16 +139,15 @@ def _evaluate(begun: Begun, request: Request, progress: Progress) -> None:
     share("evaluated")  # the others stay until the main process has all their answers
 
 
-def finish(run: Run, progress: Progress, folder: Path) -> None:
+def finish(run: Run, progress: Progress, request: Request) -> None:
     """Leaves the page and, beside an adapter that was trained, the card; then the run is finished."""
+    folder = request.folder
     progress.session.ended = "finished"
     progress.write()
     run.add_session(progress.session)
     run.write(folder)
-    _write_pages(run, folder)
     shutil.rmtree(folder / KEPT, ignore_errors=True)
-    run.finished = now()
-    run.write(folder)
+    _hold_to_gates(run, request)
 
 
 def gate_again(run: Run, request: Request) -> None:
@@ -158,15 +156,22 @@ def gate_again(run: Run, request: Request) -> None:
     Raises:
         RecipeError: when one is on something that the run has not measured.
     """
-    folder, gates = request.folder, request.settled.values.gates
-    report = Report.read(folder)
+    report, gates = Report.read(request.folder), request.settled.values.gates
     if {gate.name: gate.required for gate in report.gates} != gates:
-        replace(report, gates=check_gates(report, gates)).write(folder)
-        run.write(folder)
-        _write_pages(run, folder)
+        refuse_unmeasured(check_gates(report, gates), report)
+        run.finished = ""  # what a kill would leave half written is written by the same command
+        run.write(request.folder)
+        _hold_to_gates(run, request)
 
 
-def _write_pages(run: Run, folder: Path) -> None:
+def _hold_to_gates(run: Run, request: Request) -> None:
+    """Leaves the report with the gates that are asked for, and what is made of it; then the run is finished."""
+    folder, report = request.folder, Report.read(request.folder)
+    checked = check_gates(report, request.settled.values.gates)
+    if checked != report.gates:
+        replace(report, gates=checked).write(folder)
     write_page(folder)
     if run.training:
         write_card(folder)
+    run.finished = now()
+    run.write(folder)

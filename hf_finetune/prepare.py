@@ -14,7 +14,7 @@ from typing import Any
 from hf_finetune.chat import ChatFormat
 from hf_finetune.data.checks import faulty_rows, typed_rows
 from hf_finetune.data.reading import Record, read_records
-from hf_finetune.data.sources import Source
+from hf_finetune.data.sources import Located, Source
 from hf_finetune.data.splits import SPLITS, Example, split_examples
 from hf_finetune.errors import RecipeError, plural
 from hf_finetune.files import sha256, write_json, write_jsonl
@@ -50,39 +50,65 @@ def prepare(recipe: Recipe[Any], source: Source, settings: Settings, commit: str
     Raises:
         RecipeError: an unreadable source; every broken row with its number; too few rows.
     """
-    located = source.at(commit).locate()
-    fields = [field.name for field in dataclasses.fields(recipe.row_type())]
-    records = read_records(located, fields)
-    rows = typed_rows(records, recipe.row_type())
-    examples = _examples(recipe, records, rows)
+    located, rows, examples = _read(recipe, source, commit)
     shares = {"validation": settings.validation_size, "test": settings.test_size}
     splits, dropped = split_examples(examples, shares, settings.near_duplicate_similarity, settings.seed)
     fewer = _some(splits["train"], settings)
     left_out, splits["train"] = len(splits["train"]) - len(fewer), fewer
     facts = {
-        "source": {
-            "name": located.name,
-            "is_on_hub": located.commit is not None,
-            "revision": getattr(source, "revision", located.revision),
-            "commit": located.commit,
-            "files": {name: sha256(path) for path, name in located.file_names.items()},
-        },
+        "source": _source_facts(source, located),
         "rows_read": len(rows),
         "exact_duplicates_dropped": dropped["exact_duplicates"],
         "contradictory_dropped": dropped["contradictory"],
         "near_duplicates": dropped["near_duplicates"],
         "near_duplicate_similarity": settings.near_duplicate_similarity,
-        "rows": {name: len(splits[name]) for name in SPLITS},
-        "answers": {
-            name: dict(sorted(Counter(examples[i].completion for i in splits[name]).items()))
-            for name in SPLITS
-            if shares_choices(recipe, rows)
-        },
+        **_counts(recipe, rows, examples, splits),
     }
     if left_out:
         facts["train_rows_left_out"] = left_out
     _check_marks(recipe, [rows[i] for i in splits["test"]])
     return Prepared({name: [rows[i] for i in splits[name]] for name in SPLITS}, facts)
+
+
+def prepare_unsplit(recipe: Recipe[Any], source: Source, commit: str | None = None) -> Prepared:
+    """All rows of the source, checked, as the split `test`: rows that were kept apart from any training.
+
+    Raises:
+        RecipeError: an unreadable source; every broken row with its number.
+    """
+    located, rows, examples = _read(recipe, source, commit)
+    _check_marks(recipe, rows)
+    counts = _counts(recipe, rows, examples, {"test": list(range(len(rows)))})
+    return Prepared({"test": rows}, {"source": _source_facts(source, located), "rows_read": len(rows)} | counts)
+
+
+def _read(recipe: Recipe[Any], source: Source, commit: str | None) -> tuple[Located, list[Any], list[Example]]:
+    located = source.at(commit).locate()
+    fields = [field.name for field in dataclasses.fields(recipe.row_type())]
+    records = read_records(located, fields)
+    rows = typed_rows(records, recipe.row_type())
+    return located, rows, _examples(recipe, records, rows)
+
+
+def _source_facts(source: Source, located: Located) -> dict[str, Any]:
+    return {
+        "name": located.name,
+        "is_on_hub": located.commit is not None,
+        "revision": getattr(source, "revision", located.revision),
+        "commit": located.commit,
+        "files": {name: sha256(path) for path, name in located.file_names.items()},
+    }
+
+
+def _counts(
+    recipe: Recipe[Any], rows: Sequence[Any], examples: Sequence[Example], splits: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
+    """The rows of each split and, where all rows share their choices, the answers."""
+    answers = {name: Counter(examples[i].completion for i in own) for name, own in splits.items()}
+    return {
+        "rows": {name: len(own) for name, own in splits.items()},
+        "answers": {name: dict(sorted(own.items())) for name, own in answers.items() if shares_choices(recipe, rows)},
+    }
 
 
 def _some(numbers: list[int], settings: Settings) -> list[int]:
@@ -178,6 +204,8 @@ def _examples(recipe: Recipe[Any], records: Sequence[Record], rows: Sequence[Any
         completion = recipe.completion(row)
         if choices is not None and completion not in choices:
             faults.append((record, f"the answer {completion!r} is not one of {', '.join(choices)}."))
+        if choices is not None and len({repr(recipe.parse(choice)) for choice in choices}) < len(choices):
+            faults.append((record, f"the choices {', '.join(choices)} are not read as so many different answers."))
         if not completion.strip():
             faults.append((record, "the answer is empty."))
         examples.append(Example(recipe.prompt(row), completion, choices is not None, recipe.group(row)))

@@ -7,11 +7,32 @@ from math import comb
 from pathlib import Path
 from typing import Any
 
-from hf_finetune.errors import plural
+from hf_finetune.errors import RecipeError, first_line, plural
 from hf_finetune.files import read_json, write_json, write_text
 from hf_finetune.rendering import template
 
 Answers = Sequence["Answer"]
+
+MODELS = ("tfidf", "base", "few_shot", "tuned")
+"""The columns that answer row by row."""
+RESAMPLES = 1000
+"""Of the bootstrap."""
+CONCLUSIONS = ("outcome", "verdict", "p_value")
+"""What report.json has beside the report, for programs."""
+FEWEST_ROWS = 20
+"""With fewer, percentile intervals of two equal models exclude zero too often: in a tenth of the trials with 5 rows."""
+FEWEST_CHANGED = 6
+"""With fewer rows that only one of two models has right, no unevenness is significant: 2 / 2**5 is above 0.05."""
+
+
+def gain_over(column: str) -> str:
+    """What the difference of the fine-tuned model to a column is called."""
+    return "gain" if column == "base" else f"gain_over_{column}"
+
+
+def cell(text: object) -> str:
+    """A text for a cell of a Markdown table."""
+    return str(text).replace("|", "\\|").replace("\n", " ")
 
 
 @dataclass(frozen=True)
@@ -38,8 +59,17 @@ class Gate:
     bound: str
     """`at least` or `at most`."""
     required: float
-    found: float
+    found: float | None
+    """None where the run could not measure it."""
     held: bool
+
+    @property
+    def shown(self) -> str:
+        """What was found, with as many digits as tell a miss from what is required."""
+        if self.found is None:
+            return "not measured"
+        texts = (f"{self.found:.{digits}f}" for digits in range(4, 12))
+        return next((text for text in texts if self.held or float(text) != self.required), str(self.found))
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -53,7 +83,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 @dataclass(frozen=True)
 class Report:
-    """How base, few-shot and fine-tuned model did on the test rows; `report.json` is this and nothing else.
+    """How base, few-shot and fine-tuned model did on the test rows; `report.json` is this, and what follows from it.
 
     Columns are `majority` (always the most frequent training answer), `tfidf`, `base`, `few_shot` (the mean over the
     draws of examples) and `tuned`; what was not asked for, or has no meaning for a recipe's answers, is left out.
@@ -69,7 +99,8 @@ class Report:
     intervals: dict[str, list[float]]
     """95 % bootstrap intervals of the primary metric: of each model, and of the paired differences `gain`, fine-tuned
     less base, `gain_over_few_shot` and `gain_over_tfidf`."""
-    unreadable: dict[str, int]
+    unreadable: dict[str, float]
+    """Answers that the recipe cannot read; the mean over the draws."""
     corrected: int
     """Rows the base had wrong and the fine-tuned model has right."""
     spoiled: int
@@ -94,14 +125,13 @@ class Report:
     pass_at_k: dict[str, dict[str, float]] = field(default_factory=dict)
     """How likely one of k sampled answers is right (Chen et al. 2021), by k."""
     general_loss: dict[str, float] = field(default_factory=dict)
-    """Of base and fine-tuned model, on answers to general questions that have nothing to do with the task: nats a
-    token, and the 95 % interval of the rise."""
+    """Of base and fine-tuned model, on the answers to general questions that have nothing to do with the task: the mean
+    of each answer's nats a token, and `low` and `high`, the 95 % interval of the rise."""
     gates: list[Gate] = field(default_factory=list)
-
-    @property
-    def gain(self) -> float:
-        """Fine-tuned less base, in the primary metric."""
-        return self.gain_over("base")
+    is_right_or_wrong: bool = True
+    """Whether the primary metric counts right answers, so that only rows whose mark changes change it."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader must know to believe the figures."""
 
     def gain_over(self, column: str) -> float:
         """Fine-tuned less another column, in the primary metric."""
@@ -114,9 +144,14 @@ class Report:
 
     @property
     def outcome(self) -> str:
-        """The verdict in a word or two: `helped`, `no measurable gain` or `worse`."""
+        """The verdict in a few words: `helped`, `no measurable gain`, `worse` or `too few rows to tell`."""
         low, high = self.intervals["gain"]
-        return "helped" if low > 0 else "worse" if high < 0 else "no measurable gain"
+        if low <= 0 <= high:
+            return "no measurable gain"
+        changed = self.corrected + self.spoiled
+        if self.rows < FEWEST_ROWS or (self.is_right_or_wrong and changed < FEWEST_CHANGED):
+            return "too few rows to tell"
+        return "helped" if low > 0 else "worse"
 
     @property
     def verdict(self) -> str:
@@ -126,19 +161,29 @@ class Report:
         change = f"{name} {self.scores['base'][name]:.3f} -> {self.scores['tuned'][name]:.3f}"
         interval = f"95 % interval of the difference {low:+.3f} to {high:+.3f}, {plural(self.rows, 'test row')}"
         found = f"{change} ({interval})."
+        if self.outcome == "too few rows to tell":
+            changed = plural(self.corrected + self.spoiled, "row")
+            return f"Too few rows to tell: {found} {changed} changed from wrong to right or back. Give more test rows."
         if self.outcome == "worse":
             return f"Fine-tuning made it worse: {found} Do not use this adapter."
         start = "Fine-tuning helped" if self.outcome == "helped" else "No measurable gain from fine-tuning"
         return " ".join([f"{start}: {found}", *self._beside()])
 
     def _beside(self) -> list[str]:
-        """A sentence on each of the cheaper ways that were tried: is fine-tuning better than it?"""
+        """A sentence on each cheaper way that was tried: is fine-tuning better? Of one answer always, only if not."""
         examples = f"the base with {plural(self.few_shot_examples, 'example')} in the prompt"
-        ways = {"few_shot": (examples, "use few-shot"), "tfidf": ("TF-IDF with logistic regression", "use that")}
-        return [self._beside_one(column, *way) for column, way in ways.items() if column in self.scores]
+        ways = {
+            "majority": (f"always answering `{self.majority_answer}`", "there is nothing to be had from a model yet"),
+            "few_shot": (examples, "use few-shot, which needs no training"),
+            "tfidf": ("TF-IDF with logistic regression", "use that, which needs no GPU"),
+        }
+        tried = [column for column in ways if gain_over(column) in self.intervals]
+        if "majority" in tried and self.intervals[gain_over("majority")][0] > 0:
+            tried.remove("majority")
+        return [self._beside_one(column, *ways[column]) for column in tried]
 
     def _beside_one(self, column: str, way: str, advice: str) -> str:
-        low, high = self.intervals[f"gain_over_{column}"]
+        low, high = self.intervals[gain_over(column)]
         found = (
             f"{self.scores[column][self.primary_metric]:.3f}, 95 % interval of the difference {low:+.3f} to {high:+.3f}"
         )
@@ -147,8 +192,8 @@ class Report:
         if high < 0:
             return f"But {way} is better ({found}): {advice}."
         if self.outcome == "helped":
-            return f"But {way} is as good ({found}): {advice}."
-        return f"{way[0].upper()}{way[1:]} is as good ({found})."
+            return f"But it is not measurably better than {way} ({found}): {advice}, unless more test rows show a gain."
+        return f"Nor is it measurably better than {way} ({found})."
 
     @property
     def forgetting(self) -> float | None:
@@ -175,16 +220,21 @@ class Report:
         shown = f"the mean of {shown}" if len(self.few_shot_scores) > 1 else shown
         return (
             f"In the {self.few_shot_examples}-shot column the base was shown training rows before each question: "
-            f"{shown} ({self.primary_metric} {each})."
+            f"{shown} ({self.primary_metric} {each}). Its intervals take these draws as given."
         )
 
     @property
     def worse_classes(self) -> dict[str, tuple[float, float]]:
-        """The labels whose F1 is lower after fine-tuning, and what it was and is."""
+        """What fell of each label, such as `recall of up`, and what it was and is."""
         if not self.by_class:
             return {}
-        base, tuned = ({label: own["f1"] for label, own in self.by_class[c].items()} for c in ("base", "tuned"))
-        return {label: (base[label], tuned[label]) for label in self.labels if tuned[label] < base[label]}
+        base, tuned = self.by_class["base"], self.by_class["tuned"]
+        marks = [(label, mark) for label in self.labels for mark in ("recall", "f1") if tuned[label]["rows"]]
+        return {
+            f"{mark.replace('f1', 'F1')} of {label}": (base[label][mark], tuned[label][mark])
+            for label, mark in marks
+            if tuned[label][mark] < base[label][mark]
+        }
 
     @property
     def missed(self) -> list[Gate]:
@@ -193,15 +243,30 @@ class Report:
 
     @classmethod
     def read(cls, folder: Path) -> "Report":
-        """The report in a run's folder."""
-        values = read_json(folder / "report.json")
-        return cls(**values | {"gates": [Gate(**gate) for gate in values.get("gates", [])]})
+        """The report in a run's folder.
+
+        Raises:
+            RecipeError: when there is none, or it is damaged.
+        """
+        try:
+            values = read_json(folder / "report.json")
+            values = {name: value for name, value in values.items() if name not in CONCLUSIONS}
+            return cls(**values | {"gates": [Gate(**gate) for gate in values.get("gates", [])]})
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise RecipeError(f"{folder}: has no report. Start the run's command again, so that it ends.") from error
+        except (ValueError, TypeError, AttributeError) as error:
+            raise RecipeError(
+                f"{folder / 'report.json'}: is damaged, or of another version of hf_finetune ({first_line(error)}). "
+                f"Remove it and start the run's command again."
+            ) from error
 
     def write(self, folder: Path) -> None:
         """Leaves report.md in the folder, then report.json, which says that the evaluation is done."""
         write_text(folder / "report.md", self.as_markdown())
-        write_json(folder / "report.json", asdict(self))
+        write_json(folder / "report.json", asdict(self) | {name: getattr(self, name) for name in CONCLUSIONS})
 
     def as_markdown(self) -> str:
         """The comparison as a page for a terminal or a pull request."""
-        return template("report.md.jinja", keep_trailing_newline=True).render(report=self)
+        return template("report.md.jinja", {"cell": cell}, keep_trailing_newline=True).render(
+            report=self, resamples=RESAMPLES
+        )

@@ -25,7 +25,9 @@ FREE_SETTINGS = (
     "output_dir", "run_name", "report_to", "per_device_eval_batch_size", "save_total_limit", "price_per_hour",
     "keep_tokens", "gates",
 )  # fmt: skip
-"""Settings that change nothing of a run's result, and so may be others when it is gone on with."""
+"""Settings that may be others when a run is gone on with: what is trained and answered does not depend on them."""
+EVALUATION_SETTINGS = ("few_shot", "few_shot_draws", "baseline", "num_samples", "temperature", "measure_forgetting")
+"""Settings that only the evaluation reads."""
 
 SESSION_FACTS = (
     "started", "seconds", "training_seconds", "first_step", "last_step", "peak_memory_gib", "gains", "ended",
@@ -110,7 +112,7 @@ class Run:
         found = []
         if (self.recipe["name"], self.recipe["sha256"]) != (now.recipe["name"], now.recipe["sha256"]):
             found.append(f"the recipe {self.recipe['name']!r} ({self.recipe['loaded_from']}) has been changed")
-        found += told(_values(self), _values(now))
+        found += told(values_of(self), values_of(now))
         if self.source != now.source:
             found.append(f"the rows were {_named(self.source)}, are {_named(now.source)}")
         if self.evaluated != now.evaluated:
@@ -191,9 +193,11 @@ def describe_computing(settings: Settings) -> dict[str, str]:
     return {"device": device, "dtype": dtype, "sharding": sharding() or "none"}
 
 
-def _values(run: Run) -> dict[str, str]:
+def values_of(run: Run) -> dict[str, str]:
     """The settings that decide the result; one that there was not yet when the run was begun has its default."""
     values = Settings().model_dump() | {name: setting["value"] for name, setting in run.settings.items()}
+    if run.is_demo:  # it ships with the package, wherever that is imported from
+        values["model_name_or_path"] = "the demonstration model"
     return {name: written(value) for name, value in values.items() if name not in FREE_SETTINGS}
 
 

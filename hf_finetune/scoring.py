@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import mean
@@ -10,20 +11,28 @@ from typing import Any
 from hf_finetune import metrics
 from hf_finetune.baseline import check_baseline
 from hf_finetune.errors import RecipeError, nearest
+from hf_finetune.progress import Progress, tracked
 from hf_finetune.recipe import Recipe, shares_choices
-from hf_finetune.report import Answer, Answers, Gate, Report
+from hf_finetune.report import RESAMPLES, Answer, Answers, Gate, Report, gain_over
 from hf_finetune.settings import Settings
 
-RESAMPLES = 1000
 CONFIDENCE = 0.95
 AT_MOST = ("expected_calibration_error", "brier_score", "perplexity", "forgetting", "unreadable")
 """What a gate bounds from above; everything else from below."""
+HINTS = {
+    "gain_over_tfidf": "Ask for it with --baseline tfidf.",
+    "gain_over_few_shot": "Ask for it with few_shot=4.",
+    "forgetting": "Ask for it with measure_forgetting=true.",
+}
+ROUNDING = 1e-9
+"""What a gate forgives: 0.82 - 0.80 is a little less than 0.02."""
 
 
-def compare(
+def make_report(
     recipe: Recipe[Any], train: Sequence[Any], test: Sequence[Any], answers: Mapping[str, Sequence[Answers]], *,
     max_new_tokens: int = 0, gold_tokens: Sequence[int] = (), num_examples: int = 0, num_samples: int = 0,
-    general_loss: Mapping[str, float] | None = None, resamples: int = RESAMPLES,
+    general_loss: Mapping[str, float] | None = None, notes: Sequence[str] = (), resamples: int = RESAMPLES,
+    progress: Progress | None = None,
 ) -> Report:  # fmt: skip
     """The report on answers to the same rows: a list of them of each column, or one for each draw of `num_examples`.
 
@@ -37,8 +46,7 @@ def compare(
     )
     given |= answers
     predictions = {name: [[answer.prediction for answer in draw] for draw in draws] for name, draws in given.items()}
-    own = {name: [_scores(recipe, test, draw, is_closed) for draw in draws] for name, draws in given.items()}
-    pooled = {name: [answer for draw in draws for answer in draw] for name, draws in answers.items()}
+    own = {name: [_scores(recipe, test, draw, is_closed, labels) for draw in draws] for name, draws in given.items()}
     gold = [recipe.completion(row) for row in test]
     base, tuned = answers["base"][0], answers["tuned"][0]
     return Report(
@@ -48,9 +56,9 @@ def compare(
         answered_by="likelihood of the choices" if is_closed else "greedy generation",
         scores={name: _means(draws) for name, draws in own.items()},
         intervals=bootstrap_intervals(
-            recipe, test, {name: predictions[name] for name in answers}, resamples=resamples
+            recipe, test, predictions, resamples=resamples, progress=progress
         ),
-        unreadable={name: sum(answer.prediction is None for answer in pooled[name]) for name in pooled},
+        unreadable={name: mean(draw.count(None) for draw in predictions[name]) for name in answers},
         corrected=sum(t.correct and not b.correct for b, t in zip(base, tuned, strict=True)),
         spoiled=sum(b.correct and not t.correct for b, t in zip(base, tuned, strict=True)),
         majority_answer=majority,
@@ -62,33 +70,37 @@ def compare(
         by_class={name: _by_class(recipe, gold, draws, labels) for name, draws in given.items()} if labels else {},
         confusion={name: _confusion(recipe, gold, draws, labels) for name, draws in given.items()} if labels else {},
         calibration={name: found for name, draws in given.items() if (found := _calibration(gold, draws))},
-        perplexity={name: mark for name, draws in given.items() if (mark := _perplexity(gold_tokens, draws))},
+        perplexity=_perplexity(answers, gold_tokens),
         pass_at_k={name: found for name, draws in given.items() if (found := _pass_at_k(num_samples, draws))},
         general_loss=dict(general_loss or {}),
+        is_right_or_wrong=is_closed or all(
+            math.isclose(own[name][0][recipe.primary_metric], mean(answer.correct for answer in answers[name][0]))
+            for name in ("base", "tuned")
+        ),
+        notes=list(notes),
     )  # fmt: skip
 
 
 def bootstrap_intervals(
     recipe: Recipe[Any], rows: Sequence[Any], predictions: Mapping[str, Sequence[Sequence[Any]]], seed: int = 0,
-    resamples: int = RESAMPLES,
+    resamples: int = RESAMPLES, progress: Progress | None = None,
 ) -> dict[str, list[float]]:  # fmt: skip
     """95 % percentile intervals of the primary metric of each column, and of what `tuned` gains over the others.
 
     Each column has one or several lists of predictions, whose metrics are averaged. All are marked on the same
     resampled rows (Efron and Tibshirani 1993, chapter 13), so the rows' difficulty cancels in `gain`, which is
-    fine-tuned less base, and in `gain_over_few_shot` and `gain_over_tfidf`.
+    fine-tuned less base, and in `gain_over_majority` and the others.
     """
     chance = random.Random(seed)
     drawn: dict[str, list[float]] = {name: [] for name in predictions}
-    for _ in range(resamples):
+    for _ in tracked(range(resamples), progress, "intervals", "resamples"):
         sample = chance.choices(range(len(rows)), k=len(rows))
         some = [rows[i] for i in sample]
         for name, lists in predictions.items():
             marks = [recipe.score(some, [given[i] for i in sample])[recipe.primary_metric] for given in lists]
             drawn[name].append(mean(marks))
     for other in [name for name in predictions if name != "tuned"]:
-        gain = "gain" if other == "base" else f"gain_over_{other}"
-        drawn[gain] = [tuned - less for tuned, less in zip(drawn["tuned"], drawn[other], strict=True)]
+        drawn[gain_over(other)] = [tuned - less for tuned, less in zip(drawn["tuned"], drawn[other], strict=True)]
     return {name: percentile_interval(values) for name, values in drawn.items()}
 
 
@@ -127,22 +139,26 @@ def check_evaluation(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]], set
         *(["few_shot"] if settings.few_shot and train else []),
         *filter(None, [settings.baseline]),
     ]
-    report = compare(
+    report = make_report(
         recipe, train, test, {name: [gold] for name in columns}, gold_tokens=[1] * len(test),
         num_samples=settings.num_samples, resamples=2,
         general_loss={"base": 0.0, "tuned": 0.0} if settings.measure_forgetting else None,
     )  # fmt: skip
-    check_gates(report, settings.gates)
+    refuse_unmeasured(check_gates(report, settings.gates), report)
 
 
 def gate_values(report: Report) -> dict[str, float]:
     """All that a gate can be on, by name: the fine-tuned model's metrics, its gains, and `_low` ends of intervals."""
     primary = report.primary_metric
     values = dict(report.scores["tuned"]) | {f"{primary}_low": report.intervals["tuned"][0]}
-    for column in ("base", "few_shot", "tfidf"):
+    for column in ("base", "majority", "few_shot", "tfidf"):
         if column in report.scores:
-            gain = "gain" if column == "base" else f"gain_over_{column}"
+            gain = gain_over(column)
             values |= {gain: report.gain_over(column), f"{gain}_low": report.intervals[gain][0]}
+    by_class = report.by_class.get("tuned", {})
+    values |= {
+        f"{mark}_{label}": own[mark] for label, own in by_class.items() for mark in ("precision", "recall", "f1")
+    }
     calibration = report.calibration.get("tuned", {})
     values |= {name: value for name, value in calibration.items() if isinstance(value, float)}
     values |= {f"pass@{k}": value for k, value in report.pass_at_k.get("tuned", {}).items()}
@@ -153,20 +169,27 @@ def gate_values(report: Report) -> dict[str, float]:
 
 
 def check_gates(report: Report, gates: Mapping[str, float]) -> list[Gate]:
-    """Each gate, what was found, and whether it is held.
-
-    Raises:
-        RecipeError: when a gate is on something that the run does not measure.
-    """
+    """Each gate, what was found, and whether it is held; what the run could not measure is missed."""
     values = gate_values(report)
     checked = []
     for name, required in gates.items():
-        if name not in values:
-            raise RecipeError(f"gates: this run does not measure {name!r}. {nearest(name, values)}")
-        at_most = name in AT_MOST
-        held = values[name] <= required if at_most else values[name] >= required
-        checked.append(Gate(name, "at most" if at_most else "at least", required, values[name], held))
+        found, bound = values.get(name), "at most" if name in AT_MOST else "at least"
+        room = math.inf if found is None else required - found if bound == "at most" else found - required
+        checked.append(Gate(name, bound, required, found, found is not None and room >= -ROUNDING))
     return checked
+
+
+def refuse_unmeasured(gates: Sequence[Gate], report: Report) -> None:
+    """Stops where a gate is on what the report does not hold, or nobody can hold it.
+
+    Raises:
+        RecipeError: naming it, and the nearest name that there is; or where none can reach what is required.
+    """
+    for gate in gates:
+        if gate.found is None:
+            raise RecipeError(
+                f"gates: this run does not measure {gate.name!r}. {nearest(gate.name, gate_values(report))}"
+            )
 
 
 def _gold_answer(recipe: Recipe[Any], row: Any, num_samples: int) -> Answer:
@@ -175,26 +198,30 @@ def _gold_answer(recipe: Recipe[Any], row: Any, num_samples: int) -> Answer:
     return Answer(gold, recipe.parse(gold), True, probabilities, 0.0, num_samples or None)
 
 
-def _scores(recipe: Recipe[Any], rows: Sequence[Any], answers: Answers, is_closed: bool) -> dict[str, float]:
+def _scores(
+    recipe: Recipe[Any], rows: Sequence[Any], answers: Answers, is_closed: bool, labels: Sequence[str]
+) -> dict[str, float]:
     """The recipe's own marks after general ones: of closed answers, or of texts."""
-    general = _closed_scores(recipe, rows, answers) if is_closed else _text_scores(recipe, rows, answers)
+    general = _closed_scores(recipe, rows, answers, labels) if is_closed else _text_scores(recipe, rows, answers)
     return general | recipe.score(rows, [answer.prediction for answer in answers])
 
 
-def _closed_scores(recipe: Recipe[Any], rows: Sequence[Any], answers: Answers) -> dict[str, float]:
-    references = [str(recipe.parse(recipe.completion(row))) for row in rows]
-    predictions = _named(answers)
-    return {
-        "accuracy": metrics.accuracy(references, predictions),
-        "macro_f1": metrics.macro_f1(references, predictions),
-    }
+def _closed_scores(
+    recipe: Recipe[Any], rows: Sequence[Any], answers: Answers, labels: Sequence[str]
+) -> dict[str, float]:
+    """Accuracy and, where all rows share their choices, macro-F1."""
+    references, predictions = [str(recipe.parse(recipe.completion(row))) for row in rows], _named(answers)
+    accuracy = {"accuracy": metrics.accuracy(references, predictions)}
+    return accuracy | ({"macro_f1": metrics.macro_f1(references, predictions)} if labels else {})
 
 
 def _text_scores(recipe: Recipe[Any], rows: Sequence[Any], answers: Answers) -> dict[str, float]:
+    """Likeness to the gold completions; ROUGE only where it sees letters: it knows a to z and digits alone."""
     references, texts = [recipe.completion(row) for row in rows], [answer.text for answer in answers]
+    is_latin = any(re.search("[a-z0-9]", reference.lower()) for reference in references)
     return {
         "exact_match": metrics.exact_match(references, texts),
-        "rougeL": metrics.rouge(references, texts)["rougeL"],
+        **({"rougeL": metrics.rouge(references, texts)["rougeL"]} if is_latin else {}),
         "chrf": metrics.chrf(references, texts),
         "readable_rate": metrics.readable_rate([answer.prediction for answer in answers]),
     }
@@ -245,12 +272,19 @@ def _calibration(gold: Sequence[str], draws: Sequence[Answers]) -> dict[str, Any
     }
 
 
-def _perplexity(tokens: Sequence[int], draws: Sequence[Answers]) -> float | None:
-    """Of the gold completions, over all draws; None where their loss was not taken, or is beyond all numbers."""
-    losses = [(a.gold_loss, count) for draw in draws for a, count in zip(draw, tokens, strict=False)]
-    known = [(loss, count) for loss, count in losses if loss is not None]
-    found = metrics.perplexity([loss for loss, _ in known], [count for _, count in known]) if known else math.inf
-    return found if math.isfinite(found) else None
+def _perplexity(answers: Mapping[str, Sequence[Answers]], tokens: Sequence[int]) -> dict[str, float]:
+    """Of the gold completions, by column, on the rows where all that take their loss have one."""
+    losses = {name: [[a.gold_loss for a in draw] for draw in draws] for name, draws in answers.items()}
+    asked = {name: draws for name, draws in losses.items() if any(loss is not None for draw in draws for loss in draw)}
+    rows = [n for n in range(len(tokens)) if all(draw[n] is not None for draws in asked.values() for draw in draws)]
+    found = {
+        name: metrics.perplexity(
+            [draw[n] or 0.0 for draw in draws for n in rows], [tokens[n] for n in rows] * len(draws)
+        )
+        for name, draws in asked.items()
+        if rows
+    }
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def _pass_at_k(num_samples: int, draws: Sequence[Answers]) -> dict[str, float] | None:

@@ -183,7 +183,7 @@ class Settings(BaseModel):
         if not isinstance(value, str):
             return value
         pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-        if not all(sign for _, sign, _ in pairs):
+        if not all(name.strip() and sign for name, sign, _ in pairs):
             raise ValueError("it should be name=number, such as gates=macro_f1=0.8,gain=0.02")
         given = {name.strip(): number.strip() for name, _, number in pairs}
         if len(given) < len(pairs):
@@ -355,7 +355,8 @@ def _in_words(error: Any, origins: Mapping[str, str]) -> str:
         message += ", true or false"
     elif NoneType in kinds and error["type"] == "literal_error":
         message += ", or none"
-    return f"{origin}: {name} is {error['input']!r}; {message}. The default is {field.default!r}."
+    where = ": ".join(map(str, error["loc"][:2])) if name == "gates" else name
+    return f"{origin}: {where} is {error['input']!r}; {message}. The default is {field.default!r}."
 
 
 def _refuse_contradictions(values: Settings, origins: Mapping[str, str]) -> None:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +90,12 @@ def test_an_evaluation_that_was_stopped_goes_on(cwd: Path, tiny_base: Path) -> N
 
 
 def test_rows_kept_apart_are_all_asked(cwd: Path, tiny_base: Path) -> None:
-    write_rows(cwd / "apart.jsonl", sample_rows(5))
+    write_rows(cwd / "apart.jsonl", [row | {"sentence": f"Now {row['sentence']}"} for row in sample_rows(5)])
     words = ("evaluate", "finsent", "--data", "apart.jsonl", "--adapter", "run", "--all-rows", *SMALL)
     done = run_cli(*words, f"model_name_or_path={tiny_base}", "output_dir=apart", cwd=cwd)
     assert done.returncode == 0, done.stderr
     assert Report.read(cwd / "apart").rows == 15
+    assert read_json(cwd / "apart" / "data.json")["rows"] == {"test": 15}
     assert list(Report.read(cwd / "apart").scores) == ["base", "tuned"]
 
 
@@ -131,6 +134,93 @@ def test_what_is_no_adapter_is_told(cwd: Path, tmp_path: Path) -> None:
             find_tuned(name)
 
 
+def test_what_is_evaluated_is_never_overwritten(cwd: Path, tiny_base: Path) -> None:
+    before = sorted(path.name for path in (cwd / "run").rglob("*"))
+    for adapter, words in (("run", "holds what is to be evaluated"), ("run/adapter", "holds what is to be evaluated")):
+        done = finsent(cwd, "evaluate", tiny_base, "--adapter", adapter, "output_dir=run", "--overwrite")
+        assert (done.returncode, done.stderr) == (
+            1, f"error: run: {words}. Name another folder with output_dir=FOLDER.\n"
+        )  # fmt: skip
+    other = shutil.copytree(cwd / "run", cwd / "trained")
+    done = finsent(cwd, "evaluate", tiny_base, "--adapter", "run", "output_dir=trained", "--overwrite")
+    assert "error: trained: holds a run with a training." in done.stderr
+    assert sorted(path.name for path in (cwd / "run").rglob("*")) == before
+    assert (other / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_rows_that_a_run_was_trained_on_are_refused(cwd: Path, tiny_base: Path) -> None:
+    done = finsent(cwd, "evaluate", tiny_base, "--adapter", "run", "seed=1", "output_dir=seen")
+    assert done.returncode == 1
+    assert re.search(r"error: run: was trained on \d+ of the 6 test rows \(run/splits/train.jsonl\)", done.stderr)
+    assert not (cwd / "seen").exists()
+
+
+def test_of_an_adapter_alone_the_report_says_what_nobody_knows(cwd: Path, tiny_base: Path) -> None:
+    done = finsent(cwd, "evaluate", tiny_base, "--adapter", "run/adapter", "num_train_epochs=4", "output_dir=alone")
+    assert done.returncode == 0, done.stderr
+    unknown = "Whether the fine-tuned model was trained on some of these test rows is not known."
+    assert Report.read(cwd / "alone").notes == [unknown]
+    assert unknown in (cwd / "alone" / "report.html").read_text()
+    assert unknown in done.stdout
+    assert Report.read(cwd / "run").notes == []
+
+
+def test_a_model_with_other_tokens_than_its_base_is_told(cwd: Path, tiny_base: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_base, tmp_path / "other")
+    tokenizer = read_json(other / "tokenizer.json")
+    words = tokenizer["model"]["vocab"]
+    words["a"], words["b"] = words["b"], words["a"]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    done = finsent(cwd, "evaluate", tiny_base, "--adapter", str(other), "output_dir=other-tokens")
+    assert done.returncode == 1
+    assert "error: other: its tokenizer is not the base's." in done.stderr
+    small = make_small(tiny_base, tmp_path / "small")
+    done = finsent(cwd, "evaluate", tiny_base, "--adapter", str(small), "load_in_4bit=false", "output_dir=fewer-tokens")
+    assert done.returncode == 1
+    assert "error: small: knows 300 tokens, and the base's tokenizer has 433." in done.stderr
+
+
+def make_small(base: Path, folder: Path) -> Path:
+    """The base's shape with 300 tokens, and without a tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    LlamaForCausalLM(LlamaConfig.from_pretrained(base, vocab_size=300)).save_pretrained(folder)
+    return folder
+
+
+def test_a_damaged_adapter_config_is_told(cwd: Path, tmp_path: Path) -> None:
+    shutil.copytree(cwd / "run" / "adapter", tmp_path, dirs_exist_ok=True)
+    config = read_json(tmp_path / "adapter_config.json")
+    nameless = json.dumps(config | {"base_model_name_or_path": None})
+    for text, words in (("{}", "is damaged"), ("{", "is damaged"), (nameless, "names no base")):
+        (tmp_path / "adapter_config.json").write_text(text)
+        with pytest.raises(RecipeError, match=f"its adapter_config.json {words}"):
+            find_tuned(str(tmp_path))
+
+
+def test_a_kept_answer_that_is_damaged_is_asked_for_again(cwd: Path, tiny_base: Path) -> None:
+    again = shutil.copytree(cwd / "run", cwd / "damaged")
+    (again / "report.json").unlink()
+    (again / "evaluation").mkdir()
+    (again / "evaluation" / "base 5.json").write_text("[{")
+    record = read_json(again / "run.json")
+    (again / "run.json").write_text(json.dumps(record | {"finished": ""}))
+    done = finsent(cwd, "run", tiny_base, "num_train_epochs=4", "output_dir=damaged")
+    assert done.returncode == 0, done.stderr
+    assert (again / "report.json").read_bytes() == (cwd / "run" / "report.json").read_bytes()
+
+
+def test_gates_that_changed_while_a_run_was_stopped_are_held_to(cwd: Path, tiny_base: Path) -> None:
+    again = shutil.copytree(cwd / "run", cwd / "stopped-late")
+    (again / "report.html").unlink()
+    record = read_json(again / "run.json")
+    (again / "run.json").write_text(json.dumps(record | {"finished": ""}))
+    done = finsent(cwd, "run", tiny_base, "num_train_epochs=4", "output_dir=stopped-late", "gates=forgetting=-1")
+    assert done.returncode == 3, done.stderr
+    assert [gate.held for gate in Report.read(again).gates] == [False]
+    assert "✗ missed" in (again / "report.html").read_text()
+
+
 @pytest.fixture
 def hub() -> Iterator[LoopbackHub]:
     with LoopbackHub() as running:
@@ -154,13 +244,15 @@ def test_an_adapter_and_a_model_from_the_hub_are_evaluated_at_their_commits(
     record = read_json(cwd / "hub" / "run.json")
     assert (record["evaluated"]["name"], record["evaluated"]["commit"]) == ("owner/tuned", adapter)
     assert (record["base_model"]["name"], record["base_model"]["commit"]) == ("owner/tiny-base", base)
-    assert Report.read(cwd / "hub") == Report.read(cwd / "run")
+    assert replace(Report.read(cwd / "hub"), notes=[]) == Report.read(cwd / "run")
     whole = ("--adapter", "owner/tiny-base@main", "model_name_or_path=owner/tiny-base", "load_in_4bit=false")
     done = run_cli(*words, *whole, "output_dir=whole", cwd=cwd, **environment)
     assert done.returncode == 0, done.stderr
     assert Report.read(cwd / "whole").outcome == "no measurable gain"
     missing = run_cli(*words, "--adapter", "owner/none", "output_dir=none", cwd=cwd, **environment)
-    assert "error: adapter 'owner/none': the Hub has none of that name" in missing.stderr
+    assert (
+        "error: owner/none: there is no such folder here; on the Hub: adapter 'owner/none': the Hub" in missing.stderr
+    )
 
 
 def test_a_learning_curve_asks_the_base_once_and_goes_on_where_it_was(cwd: Path, tiny_base: Path) -> None:
@@ -191,6 +283,37 @@ def test_a_learning_curve_asks_the_base_once_and_goes_on_where_it_was(cwd: Path,
             report.scores["tuned"]["macro_f1"],
             report.intervals["tuned"],
         )
+
+
+def test_a_curve_of_a_changed_recipe_asks_the_base_again(cwd: Path, tiny_base: Path) -> None:
+    recipe = cwd / "changing.py"
+    text = (Path(__file__).parent.parent / "recipes" / "finsent.py").read_text()
+    words = (
+        "--data",
+        "rows.jsonl",
+        *SMALL,
+        "num_train_epochs=1",
+        "output_dir=changed",
+        f"model_name_or_path={tiny_base}",
+    )
+    for wording, sizes in (("Is this news", "4,8"), ("Is the news below", "6,10")):
+        recipe.write_text(text.replace("Is this news", wording))
+        done = run_cli("learning-curve", str(recipe), "--sizes", sizes, *words, cwd=cwd)
+        assert done.returncode == 0, done.stderr
+    assert len(list((cwd / "changed" / "base").iterdir())) == 2
+
+
+def test_a_curve_has_sizes_of_its_own_and_no_gates(cwd: Path, tiny_base: Path) -> None:
+    refused = finsent(cwd, "learning-curve", tiny_base, "gates=gain=0.1", "output_dir=gated")
+    assert (refused.returncode, "error: learning-curve: gates are for runs" in refused.stderr) == (1, True)
+    recipe = cwd / "gated.py"
+    text = (Path(__file__).parent.parent / "recipes" / "finsent.py").read_text()
+    recipe.write_text(text.replace("    primary_metric =", '    gates = {"forgetting": 0.05}\n    primary_metric ='))
+    words = ("--data", "rows.jsonl", *SMALL, "max_steps=1", "output_dir=own", f"model_name_or_path={tiny_base}")
+    done = run_cli("learning-curve", str(recipe), *words, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    rows = [point["rows"] for point in read_json(cwd / "own" / "learning_curve.json")["points"]]
+    assert rows == [6, 12, 24, 48]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +371,7 @@ def test_what_cannot_be_compared_is_told(cwd: Path, tmp_path: Path) -> None:
         ([cwd / "run"], "needs two runs or more"),
         ([cwd / "run", cwd / "run" / "adapter" / ".."], "a run is named twice"),
         ([cwd / "run", tmp_path], "holds no run"),
-        ([cwd / "run", tmp_path / "unfinished"], "has no report yet"),
+        ([cwd / "run", tmp_path / "unfinished"], "unfinished: has no report. Start"),
     ):
         with pytest.raises(RecipeError, match=words):
             compare_runs(folders)

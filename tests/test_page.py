@@ -19,7 +19,7 @@ from hf_finetune.page import render_page, write_page
 from hf_finetune.pictures import Axis, Mark, intervals, number, percent, signed
 from hf_finetune.recipe import Recipe
 from hf_finetune.report import Answer, Gate, Report
-from hf_finetune.scoring import compare
+from hf_finetune.scoring import make_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -96,7 +96,7 @@ def make_run(
         return [chosen(chance, row, labels, skill) if labels else written(chance, row, skill) for row in rows]
 
     answers = {"tfidf": [draw(0.5)], "base": [draw(0.2)], "few_shot": [draw(0.6), draw(0.7)], "tuned": [draw(0.5)]}
-    report = compare(
+    report = make_report(
         recipe, rows, rows, answers, gold_tokens=[1] * len(rows), num_examples=4, num_samples=0 if labels else 4,
         general_loss={"base": 2.0, "tuned": 2.25, "low": 0.1, "high": 0.4}, resamples=50,
     )  # fmt: skip

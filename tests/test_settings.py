@@ -320,8 +320,8 @@ def test_gates_are_names_with_numbers() -> None:
     assert settle([Layer("recipe", {"gates": {"gain": 1}}), parse_assignments(["gates="])]).values.gates == {}
     for words, fault in (
         ("gates=macro_f1", "gates is 'macro_f1'; it should be name=number, such as"),
-        ("gates=gain=much", "gates is 'much'; it should be a valid number"),
-        ("gates=gain=nan", "gates is 'nan'; it should be a finite number"),
+        ("gates=gain=much", "gates: gain is 'much'; it should be a valid number"),
+        ("gates=gain=nan", "gates: gain is 'nan'; it should be a finite number"),
         ("gates=gain=1,gain=2", "it should name each gate once"),
     ):
         assert fault in refusal(parse_assignments([words]))

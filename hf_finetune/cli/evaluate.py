@@ -35,14 +35,17 @@ def evaluate(recipe: str, settings: Sequence[str], demo: bool, data: str | None,
     settled = settle_run(loaded, words, config, demo, [Layer("adapter", tuned.base_settings)])
     prepare_libraries()
     from hf_finetune.begin import Request
+    from hf_finetune.demo import BASE_MODEL
     from hf_finetune.evaluate_tuned import evaluate_tuned
 
-    folder = Path(settled.values.output_dir or f"evaluations/{loaded.name}-{Path(tuned.name).name}")
+    parts = [loaded.name, Path(tuned.name).name, *([Path(data).stem] if data else []), *(["all"] if all_rows else [])]
+    folder = Path(settled.values.output_dir or f"evaluations/{'-'.join(parts)}")
     evaluated = tuned.identity() | {"rows": "all" if all_rows else "test"}
     source, command = rows_source(loaded, demo, data), [Path(sys.argv[0]).name, *sys.argv[1:]]
     click.echo(f"recipe    {loaded.name}: {type(loaded).__name__} of {recipe}")
     interruption.listen()
-    request = Request(loaded, recipe, source, settled, folder, None, command, demo, overwrite, evaluated)
+    is_demo = settled.values.model_name_or_path == str(BASE_MODEL)
+    request = Request(loaded, recipe, source, settled, folder, None, command, is_demo, overwrite, evaluated)
     evaluate_tuned(request, tuned, all_rows, click.echo)
     click.echo("\n" + (folder / "report.md").read_text(encoding="utf-8"))
     click.echo(f"report    {folder}: report.html, report.md, answers.jsonl, run.json")

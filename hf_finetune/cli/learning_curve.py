@@ -31,10 +31,10 @@ class Sizes(click.ParamType[Sequence[int]]):
 
 @click.command("learning-curve")
 @says_what_to_run
-@click.option("--sizes", type=Sizes(), default="", metavar="N,N,...", help="Numbers of rows; 1/8, 1/4, 1/2 and all.")
+@click.option("--sizes", type=Sizes(), metavar="N,N,...", help="Numbers of rows; 1/8, 1/4, 1/2 and all.")
 @click.option("--overwrite", is_flag=True, help="Make the runs again.")
 def learning_curve(recipe: str, settings: Sequence[str], demo: bool, data: str | None, config: str | None,
-                   sizes: Sequence[int], overwrite: bool) -> None:  # fmt: skip
+                   sizes: Sequence[int] | None, overwrite: bool) -> None:  # fmt: skip
     """Train RECIPE on fewer and more rows, and show what each number of them reaches on the same test rows.
 
     Each number of rows is a run of its own, in a folder below the curve's; the same command goes on after a stop.
@@ -46,11 +46,13 @@ def learning_curve(recipe: str, settings: Sequence[str], demo: bool, data: str |
     folder = Path(settled.values.output_dir or f"learning_curves/{loaded.name}")
     prepare_libraries()
     from hf_finetune.begin import Request
+    from hf_finetune.demo import BASE_MODEL
     from hf_finetune.learning_curve import learning_curve as make
 
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     source = rows_source(loaded, demo, data)
     interruption.listen()
-    make(Request(loaded, recipe, source, settled, folder, None, command, demo, overwrite), sizes, click.echo)
+    is_demo = settled.values.model_name_or_path == str(BASE_MODEL)
+    make(Request(loaded, recipe, source, settled, folder, None, command, is_demo, overwrite), sizes or (), click.echo)
     click.echo("\n" + (folder / "learning_curve.md").read_text(encoding="utf-8"))
     click.echo(f"curve     {folder}: learning_curve.png, learning_curve.md, learning_curve.json, rows-N/")

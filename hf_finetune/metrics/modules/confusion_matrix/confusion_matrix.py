@@ -7,10 +7,14 @@ from hf_finetune.metrics.mark import LABELS, Mark, readable
 class ConfusionMatrix(Mark):
     """The rows of each label by their answer: `compute(references=..., predictions=..., labels=["no", "yes"])`.
 
-    Down and across in the order of `labels`; one more column counts the answers that are empty or no label.
+    Down and across in the order of `labels` (all that occur, by name, if not given); one more column counts the
+    answers that are empty or no label.
     """
 
     columns = LABELS
 
-    def _compute(self, references: list[str], predictions: list[str], labels: list[str]) -> dict[str, list[list[int]]]:
-        return {"confusion_matrix": confusion_matrix(references, readable(predictions), labels)}
+    def _compute(
+        self, references: list[str], predictions: list[str], labels: list[str] | None = None
+    ) -> dict[str, list[list[int]]]:
+        chosen = labels or sorted({*references, *filter(None, predictions)})
+        return {"confusion_matrix": confusion_matrix(references, readable(predictions), chosen)}
