@@ -187,9 +187,10 @@ def refuse_unmeasured(gates: Sequence[Gate], report: Report) -> None:
     """
     for gate in gates:
         if gate.found is None:
-            raise RecipeError(
-                f"gates: this run does not measure {gate.name!r}. {nearest(gate.name, gate_values(report))}"
-            )
+            hint = HINTS.get(gate.name.removesuffix("_low")) or nearest(gate.name, gate_values(report))
+            raise RecipeError(f"gates: this run does not measure {gate.name!r}. {hint}")
+        if gate.bound == "at least" and gate.required > 1:
+            raise RecipeError(f"gates: {gate.name} cannot be {gate.required:g}: marks lie in 0-1. Write 0.8 for 80 %.")
 
 
 def _gold_answer(recipe: Recipe[Any], row: Any, num_samples: int) -> Answer:

@@ -123,6 +123,12 @@ def test_an_adapter_on_another_base_is_told(cwd: Path, tiny_base: Path, tmp_path
     assert not (cwd / "other").exists()
 
 
+def test_a_run_without_an_adapter_yet_is_told(cwd: Path, tmp_path: Path) -> None:
+    shutil.copy(cwd / "run" / "run.json", tmp_path)
+    with pytest.raises(RecipeError, match="the run has no adapter yet"):
+        find_tuned(str(tmp_path))
+
+
 def test_what_is_no_adapter_is_told(cwd: Path, tmp_path: Path) -> None:
     shutil.copy(cwd / "run" / "adapter" / "adapter_config.json", tmp_path)
     for name, words in (
@@ -351,6 +357,14 @@ def test_runs_stand_side_by_side(cwd: Path, tiny_base: Path) -> None:
     assert pair.rows == len(marks[0])
     assert pair.only_first == sum(one and not two for one, two in zip(*marks, strict=True))
     assert pair.only_second == sum(two and not one for one, two in zip(*marks, strict=True))
+    again = run_cli("compare", "run", "shorter", "--html", "compared.html", cwd=cwd)
+    assert again.returncode == 0
+    (cwd / "notes.txt").write_text("mine")
+    for place in ("notes.txt", "run"):
+        refused = run_cli("compare", "run", "shorter", "--html", place, cwd=cwd)
+        assert refused.returncode == 1
+        assert f"error: {place}: is there already, and is no page of hf_finetune." in refused.stderr
+    assert (cwd / "notes.txt").read_text() == "mine"
     page = (cwd / "compared.html").read_text()
     assert "num_train_epochs" in page
     assert "://" not in page

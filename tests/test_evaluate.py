@@ -64,6 +64,15 @@ def test_as_many_examples_are_shown_as_fit_into_the_context() -> None:
     assert drawn(0) == []
 
 
+def test_many_examples_are_counted_out_in_a_few_tries() -> None:
+    question = len(FINSENT.prompt(rows(1)[0]).split())
+    for fits in (1, 2, 3, 7, 11, 29):
+        (chat,) = drawn(30, context=(fits + 1) * (question + 1) + 4, few_shot_draws=1)
+        assert len(chat.examples) == fits
+    (chat,) = drawn(10_000, few_shot_draws=1, context=10**6)
+    assert len(chat.examples) == 30  # there are no more training rows
+
+
 @pytest.fixture(scope="module")
 def loaded(tiny_base: Path) -> tuple[Any, ChatFormat]:
     settings = Settings(model_name_or_path=str(tiny_base))
@@ -88,6 +97,18 @@ def test_what_a_model_has_given_is_not_asked_for_again(loaded: tuple[Any, ChatFo
     assert second.general_losses == first.general_losses
     with pytest.raises(AttributeError):
         second.ask_tuned(nobody)
+
+
+def test_fewer_examples_than_asked_for_are_told(loaded: tuple[Any, ChatFormat], tmp_path: Path) -> None:
+    model, chat = loaded
+    told: list[str] = []
+    asked = evaluation(chat, tmp_path, told)
+    asked.settings = asked.settings.model_copy(update={"few_shot": 50})
+    asked.ask_base(model)
+    assert 0 < asked.num_examples <= 9
+    assert any(
+        line.startswith(f"few-shot: {asked.num_examples} example") and "of the 50 asked for" in line for line in told
+    )
 
 
 def test_a_model_that_has_learned_nothing_forgets_nothing(loaded: tuple[Any, ChatFormat], tmp_path: Path) -> None:
@@ -150,5 +171,6 @@ def test_a_model_without_any_number_is_told(tiny_base: Path) -> None:
     base = find_base_model(settings)
     model, chat = load_base_model(base, settings), ChatFormat.of(load_tokenizer(base))
     torch.nn.init.constant_(model.model.norm.weight, float("nan"))
-    with pytest.raises(RecipeError, match="no likelihood is a number"):
-        ask(model, chat, FINSENT, rows(3), 5, settings)
+    for recipe in (FINSENT, OpenSentiment()):
+        with pytest.raises(RecipeError, match="no likelihood is a number"):
+            ask(model, chat, recipe, rows(3), 2, settings)

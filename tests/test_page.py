@@ -656,3 +656,11 @@ def test_runs_side_by_side_are_a_page_too(side_by_side: Path, opened: Opened, wi
     found = page.evaluate(CONTRAST)
     assert len(found) > 20
     assert [(round(ratio, 2), what) for ratio, what in found if ratio < 4.5] == []
+
+
+@pytest.mark.slow
+def test_a_label_with_two_spaces_is_found(tmp_path: Path, opened: Opened) -> None:
+    folder = make_run(tmp_path, labels=("clear", "not  clear"))
+    page = opened(folder)
+    page.locator("#label").select_option(index=2)
+    assert told(page) == len(rows_where(folder, lambda row: row["gold"] == "not  clear")) > 0

@@ -278,6 +278,13 @@ def test_settings_that_change_no_result_may_be_others(demo: Path) -> None:
     assert run.differences(replace(run, settings=run.settings | free)) == []
 
 
+def test_the_demonstration_model_is_the_same_wherever_it_is_installed(demo: Path) -> None:
+    run = Run.read(demo)
+    elsewhere = run.settings | {"model_name_or_path": {"value": "/site-packages/demo-base", "origin": "demo"}}
+    assert run.differences(replace(run, settings=elsewhere)) == []
+    assert run.differences(replace(run, settings=elsewhere, is_demo=False)) != []
+
+
 def test_a_run_of_before_a_setting_came_is_gone_on_with(demo: Path) -> None:
     run = Run.read(demo)
     fewer = {name: setting for name, setting in run.settings.items() if name != "max_train_rows"}

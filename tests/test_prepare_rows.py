@@ -13,7 +13,7 @@ from hf_finetune import LocalFile, Recipe, RecipeError
 from hf_finetune.data import Located, Source
 from hf_finetune.data.splits import SPLITS
 from hf_finetune.files import sha256
-from hf_finetune.prepare import Prepared, in_words, prepare
+from hf_finetune.prepare import Prepared, in_words, prepare, prepare_unsplit
 from hf_finetune.settings import Settings
 
 SETTINGS = Settings(validation_size=0.2, test_size=0.2)
@@ -175,6 +175,25 @@ def test_all_rows_whose_answer_is_no_choice_are_named(tmp_path: Path) -> None:
         "  row 41: the answer 'maybe' is not one of yes, no.\n"
         "  row 43: the answer 'perhaps' is not one of yes, no."
     )
+
+
+def test_choices_that_are_read_alike_are_named(tmp_path: Path) -> None:
+    class Twice(Closed):
+        """Offers a choice twice where the row says so."""
+
+        def choices(self, row: Row) -> tuple[str, ...]:
+            return ("yes", "no", "no") if "twice" in row.text else ("yes", "no")
+
+    rows = [*HALF_YES, row(90, "yes"), {"text": "twice", "label": "yes"}]
+    with pytest.raises(RecipeError, match="row 42: the choices yes, no, no are not read as so many different answers"):
+        prepare(Twice(), source(tmp_path, rows), SETTINGS)
+
+
+def test_rows_kept_apart_are_neither_split_nor_thinned_out(tmp_path: Path) -> None:
+    rows = [row(1, "yes"), row(1, "yes"), row(1, "no")]
+    ready = prepare_unsplit(Closed(), source(tmp_path, rows))
+    assert [own.label for own in ready.rows["test"]] == ["yes", "yes", "no"]
+    assert (ready.facts["rows"], ready.facts["answers"]) == ({"test": 3}, {"test": {"no": 1, "yes": 2}})
 
 
 def test_an_answer_that_is_empty_is_named(tmp_path: Path) -> None:

@@ -233,6 +233,65 @@ def test_a_gate_forgives_rounding_and_shows_what_it_does_not_forgive() -> None:
     assert (close.held, close.shown) == (False, "0.799996")
 
 
+def test_a_gate_may_be_on_a_class_and_on_what_always_one_answer_reaches() -> None:
+    given = report(set(range(60)), set(range(9)))
+    found = gates_of(given, recall_negative=0.9, gain_over_majority_low=0.5, f1_neutral=0.95)
+    assert found["recall_negative"] == (pytest.approx(0.9), True)
+    assert found["f1_neutral"][1] is False
+    assert found["gain_over_majority_low"] == (given.intervals["gain_over_majority"][0], True)
+
+
+@pytest.mark.parametrize(
+    ("gate", "told"),
+    [
+        ("gain_over_tfidf_low", "Ask for it with --baseline tfidf."),
+        ("gain_over_few_shot", "Ask for it with few_shot=4."),
+        ("accuracy_low", "Did you mean 'accuracy'?"),
+    ],
+)
+def test_what_would_measure_a_gate_is_told(gate: str, told: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(told)):
+        check_evaluation(FINSENT, split_rows(9), Settings(gates={gate: 0.1}, few_shot=0))
+
+
+def test_a_gate_that_nothing_can_reach_is_told() -> None:
+    with pytest.raises(RecipeError, match=r"macro_f1 cannot be 80: marks lie in 0-1\. Write 0\.8 for 80 %\."):
+        check_evaluation(FINSENT, split_rows(9), Settings(gates={"macro_f1": 80}))
+
+
+def test_a_model_that_always_says_the_same_is_told_to_be_no_better_than_that() -> None:
+    test = [Sentence(f"sentence {i}", "neutral" if i < 27 else LABELS[2 * (i % 2)]) for i in range(36)]
+    base, tuned = ([Answer(text, text, text == row.label) for row in test] for text in ("positive", "neutral"))
+    given = make_report(FINSENT, test, test, {"base": [base], "tuned": [tuned]})
+    assert given.outcome == "helped"
+    assert "But it is not measurably better than always answering `neutral` (0.286" in given.verdict
+    assert "always answering" not in report(set(range(60)), set(range(9))).verdict
+
+
+def test_perplexity_is_taken_on_the_rows_where_all_models_have_a_loss() -> None:
+    test = rows(30)
+    base, tuned = (with_probabilities(test, set(), 0.8) for _ in range(2))
+    tuned[0] = replace(tuned[0], gold_loss=None)
+    base[0] = replace(base[0], gold_loss=99.0)
+    given = make_report(FINSENT, rows(9), test, {"base": [base], "tuned": [tuned]}, gold_tokens=[1] * 30)
+    assert given.perplexity == pytest.approx({"base": math.exp(0.5), "tuned": math.exp(0.5)})
+
+
+def test_programs_find_the_conclusions_in_the_file(tmp_path: Path) -> None:
+    given = report(set(range(60)), set(range(9)))
+    given.write(tmp_path)
+    written = read_json(tmp_path / "report.json")
+    assert (written["outcome"], written["verdict"], written["p_value"]) == ("helped", given.verdict, given.p_value)
+    assert Report.read(tmp_path) == given
+
+
+def test_a_damaged_report_is_told(tmp_path: Path) -> None:
+    for text in ("{", "[]", "{}"):
+        (tmp_path / "report.json").write_text(text)
+        with pytest.raises(RecipeError, match=r"report\.json: is damaged, or of another version"):
+            Report.read(tmp_path)
+
+
 def split_rows(count: int) -> dict[str, list[Any]]:
     return {"train": rows(count), "validation": rows(9), "test": rows(9)}
 
