@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,39 +92,42 @@ def learning_curve(request: Request, sizes: Sequence[int], say: Callable[[str], 
     Raises:
         RecipeError: when there are not so many rows, and whatever a run raises.
     """
-    recipe, folder, settled = request.recipe, request.folder, request.settled
+    folder, settled = request.folder, request.settled
     if settled.values.gates and settled.origins["gates"] != "recipe":
         raise RecipeError("learning-curve: gates are for runs, and are not looked at here. Leave gates= out.")
     if holds_run(folder):
         raise RecipeError(f"{folder}: holds a run. Name another folder with output_dir=FOLDER.")
-    rows = prepare(recipe, request.source, settled.values).rows
-    chosen = _checked(sizes, len(rows["train"]))
-    folders = [folder / f"rows-{size}" for size in chosen]
+    rows = prepare(request.recipe, request.source, settled.values).rows
+    folders = {size: folder / f"rows-{size}" for size in _checked(sizes, len(rows["train"]))}
     base_folder = folder / "base" / _key(request)
     if request.overwrite:
         shutil.rmtree(base_folder, ignore_errors=True)
-    for size, own in zip(chosen, folders, strict=True):
+    for size, own in folders.items():
         say(f"\nrows      {size:,} of {plural(len(rows['train']), 'training row')}")
         run_recipe(replace(request, folder=own, settled=_with_rows(settled, size), base_folder=base_folder), say)
-    reports = [Report.read(own) for own in folders]
-    fewer, most = (_predictions(recipe, own) for own in folders[-2:])
-    curve = Curve(
-        recipe=recipe.name,
-        metric=recipe.primary_metric,
-        test_rows=len(rows["test"]),
-        epochs=settled.values.num_train_epochs,
-        base_score=reports[-1].scores["base"][recipe.primary_metric],
-        base_interval=reports[-1].intervals["base"],
-        points=[
-            Point(size, report.scores["tuned"][recipe.primary_metric], *report.intervals["tuned"])
-            for size, report in zip(chosen, reports, strict=True)
-        ],
-        last_gain=bootstrap_intervals(recipe, rows["test"], {"base": [fewer], "tuned": [most]})["gain"],
-    )
+    curve = _curve(request, rows["test"], folders)
     write_json(folder / "learning_curve.json", asdict(curve))
     write_text(folder / "learning_curve.md", curve.as_markdown())
     draw(curve, folder / "learning_curve.png")
     return curve
+
+
+def _curve(request: Request, test: Sequence[Any], folders: Mapping[int, Path]) -> Curve:
+    """What the runs in the folders, by number of rows, have reached on the test rows."""
+    recipe = request.recipe
+    metric, reports = recipe.primary_metric, {size: Report.read(own) for size, own in folders.items()}
+    *_, last = reports.values()
+    fewer, most = (_predictions(recipe, own) for own in list(folders.values())[-2:])
+    return Curve(
+        recipe=recipe.name,
+        metric=metric,
+        test_rows=len(test),
+        epochs=request.settled.values.num_train_epochs,
+        base_score=last.scores["base"][metric],
+        base_interval=last.intervals["base"],
+        points=[Point(size, own.scores["tuned"][metric], *own.intervals["tuned"]) for size, own in reports.items()],
+        last_gain=bootstrap_intervals(recipe, test, {"base": [fewer], "tuned": [most]})["gain"],
+    )
 
 
 def draw(curve: Curve, picture: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_file_in_a_missing_folder_is_told(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="there is no such file"):
+    with pytest.raises(RecipeError, match=r"is a folder\. Name a file of rows in it"):
         LocalFile(str(tmp_path)).locate()
 
 

@@ -72,6 +72,8 @@ class LocalFile(Source):
     def locate(self) -> Located:
         """The file itself."""
         path = Path(self.path).expanduser()
+        if path.is_dir():
+            raise RecipeError(f"{self.path}: is a folder. Name a file of rows in it.")
         if not path.is_file():
             siblings = [p.name for p in path.parent.glob("*") if p.suffix in READABLE] if path.parent.is_dir() else []
             hint = nearest(path.name, siblings) if siblings else "Check the path."

@@ -27,8 +27,9 @@ class Mark(evaluate.Metric, ABC):  # type: ignore[misc]  # evaluate ships no typ
     columns: ClassVar[Mapping[str, Any]]
 
     def _info(self) -> evaluate.MetricInfo:
+        text = inspect.cleandoc(self.__doc__ or "")
         return evaluate.MetricInfo(
-            description=inspect.cleandoc(self.__doc__ or ""), citation="", features=datasets.Features(self.columns)
+            description=text, inputs_description=text, citation="", features=datasets.Features(self.columns)
         )
 
     @abstractmethod
