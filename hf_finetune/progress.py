@@ -142,7 +142,8 @@ def read_session(folder: Path) -> Session | None:
 
 def in_one_line(session: Session) -> str:
     """A stage in one line: how far, what is worth seeing, how long still."""
-    parts = [f"{session.stage:9} {session.done:,} of {session.total:,} {session.unit}"]
+    stage = f"{session.stage:9} {session.done:,} of {session.total:,} {session.unit}"
+    parts = [stage if session.stage else "begins"]
     parts += [f"{name} {value}" for name, value in session.shown.items()]
     parts += [f"{duration(session.seconds_left)} left"] if session.seconds_left is not None else []
     return ", ".join([*parts, f"{session.peak_memory_gib:.1f} GiB"])

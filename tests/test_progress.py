@@ -153,3 +153,8 @@ def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
     assert "click" in imported(done.stderr)
     assert imported(done.stderr).isdisjoint({"torch", "transformers", "trl", "datasets", "peft", "accelerate"})
     assert in_one_line(Session(now(), stage="train", total=10, unit="steps")).split(",")[0] in done.stdout
+
+
+def test_a_session_without_a_stage_yet_begins() -> None:
+    assert in_one_line(Session(now())) == "begins, 0.0 GiB"
+    assert in_one_line(Session(now(), stage="train", total=10, unit="steps")) == "train     0 of 10 steps, 0.0 GiB"

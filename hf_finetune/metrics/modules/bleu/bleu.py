@@ -1,10 +1,10 @@
 """BLEU as a module of the `evaluate` package; loads without a network."""
 
 from hf_finetune.metrics import bleu
-from hf_finetune.metrics.mark import TextMark
+from hf_finetune.metrics.module import TextModule
 
 
-class Bleu(TextMark):
+class Bleu(TextModule):
     """sacrebleu's BLEU of all rows together, as a share of 1; a reference is a text, or a list of accepted texts."""
 
     def _compute(self, references: list[list[str]], predictions: list[str]) -> dict[str, float]:

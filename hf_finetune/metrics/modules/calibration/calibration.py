@@ -4,10 +4,10 @@ from typing import Any
 
 from hf_finetune.metrics import brier_score, expected_calibration_error, reliability
 from hf_finetune.metrics.calibration import by_choice
-from hf_finetune.metrics.mark import CHOICES, Mark
+from hf_finetune.metrics.module import CHOICES, MetricModule
 
 
-class Calibration(Mark):
+class Calibration(MetricModule):
     """`expected_calibration_error`, `brier_score` and the points of a `reliability` diagram, in `bins` bins.
 
     A row of `choices` lists its answers, and the same row of `probabilities` their probabilities, which sum to 1:

@@ -1,10 +1,10 @@
 """The confusion matrix as a module of the `evaluate` package, for text answers; loads without a network."""
 
 from hf_finetune.metrics import confusion_matrix
-from hf_finetune.metrics.mark import LABELS, Mark, readable
+from hf_finetune.metrics.module import LABELS, MetricModule, readable
 
 
-class ConfusionMatrix(Mark):
+class ConfusionMatrix(MetricModule):
     """The rows of each label by their answer: `compute(references=..., predictions=..., labels=["no", "yes"])`.
 
     Down and across in the order of `labels` (all that occur, by name, if not given); one more column counts the

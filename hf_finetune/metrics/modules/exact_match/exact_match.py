@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from hf_finetune.metrics import collapse_spaces, exact_match
-from hf_finetune.metrics.mark import TextMark
+from hf_finetune.metrics.module import TextModule
 
 
-class ExactMatch(TextMark):
+class ExactMatch(TextModule):
     """The share of predictions that equal a reference; a reference is a text, or a list of accepted texts.
 
     Both are compared after `normalise`, a function of a text, which by default strips and collapses white space.

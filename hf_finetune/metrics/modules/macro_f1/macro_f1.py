@@ -1,10 +1,10 @@
 """Macro-F1 as a module of the `evaluate` package, for text answers; loads without a network."""
 
 from hf_finetune.metrics import macro_f1
-from hf_finetune.metrics.mark import LABELS, Mark, readable
+from hf_finetune.metrics.module import LABELS, MetricModule, readable
 
 
-class MacroF1(Mark):
+class MacroF1(MetricModule):
     """The plain mean of the classes' F1; an empty prediction stands for an unreadable answer."""
 
     columns = LABELS

@@ -1,10 +1,10 @@
 """pass@k as a module of the `evaluate` package; loads without a network and runs no code."""
 
 from hf_finetune.metrics import pass_at_k
-from hf_finetune.metrics.mark import COUNT, Mark
+from hf_finetune.metrics.module import COUNT, MetricModule
 
 
-class PassAtK(Mark):
+class PassAtK(MetricModule):
     """The chance that one of k answers is right, as `pass@k`: `compute(num_samples=[10], num_correct=[3], k=1)`.
 
     A row is a prompt: how many answers were sampled for it, and how many of them are right.

@@ -1,10 +1,10 @@
 """Precision and recall of each class as a module of the `evaluate` package; loads without a network."""
 
 from hf_finetune.metrics import by_class
-from hf_finetune.metrics.mark import LABELS, Mark, readable
+from hf_finetune.metrics.module import LABELS, MetricModule, readable
 
 
-class PrecisionRecall(Mark):
+class PrecisionRecall(MetricModule):
     """`by_class`: each class's precision, recall, f1 and number of references.
 
     An empty prediction stands for an unreadable answer, which is no class.

@@ -1,10 +1,10 @@
 """How many answers can be read, as a module of the `evaluate` package; loads without a network."""
 
 from hf_finetune.metrics import readable_rate
-from hf_finetune.metrics.mark import TEXT, Mark, readable
+from hf_finetune.metrics.module import TEXT, MetricModule, readable
 
 
-class ReadableRate(Mark):
+class ReadableRate(MetricModule):
     """The share of predictions that are not empty: an empty one stands for an unreadable answer."""
 
     columns = {"predictions": TEXT}

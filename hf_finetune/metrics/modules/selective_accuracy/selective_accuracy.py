@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from hf_finetune.metrics import selective_accuracy
 from hf_finetune.metrics.calibration import TENTHS, by_choice
-from hf_finetune.metrics.mark import CHOICES, Mark
+from hf_finetune.metrics.module import CHOICES, MetricModule
 
 
-class SelectiveAccuracy(Mark):
+class SelectiveAccuracy(MetricModule):
     """The accuracy on the share of rows that the model is surest of, for each share in `coverages`.
 
     A row of `choices` lists its answers, and the same row of `probabilities` their probabilities, which sum to 1:

@@ -18,7 +18,7 @@ TEXTS = {"references": datasets.List(TEXT), "predictions": TEXT}
 CHOICES = {"references": TEXT, "choices": datasets.List(TEXT), "probabilities": datasets.List(NUMBER)}
 
 
-class Mark(evaluate.Metric, ABC):  # type: ignore[misc]  # evaluate ships no types
+class MetricModule(evaluate.Metric, ABC):  # type: ignore[misc]  # evaluate ships no types
     """A metric that says what it takes in `columns`; its docstring is its description.
 
     It must stay abstract: `evaluate.load` takes the first class in a module's file that is not, imported ones too.
@@ -37,7 +37,7 @@ class Mark(evaluate.Metric, ABC):  # type: ignore[misc]  # evaluate ships no typ
         """The marks by name, of the columns and of what else `compute` is given, all by keyword."""
 
 
-class TextMark(Mark):
+class TextModule(MetricModule):
     """A metric of free text, where a row's reference is a text or a list of accepted texts, as the user likes."""
 
     columns = TEXTS
