@@ -126,9 +126,10 @@ def _cached_commit(repo_id: str, revision: str, role: str, why: str) -> str:
     except HFValidationError as error:
         raise _bad_id(described(repo_id, role)) from error
     except LocalEntryNotFoundError as error:
+        otherwise = "name a folder or file of your own"
+        otherwise = f"or {otherwise}" if role == "adapter" else f"{otherwise}, or try --demo, which needs neither"
         raise RecipeError(
-            f"{why}, and revision {revision!r} is not in the local cache. "
-            f"Connect to the network, name a folder or file of your own, or try --demo, which needs neither."
+            f"{why}, and revision {revision!r} is not in the local cache. Connect to the network, {otherwise}."
         ) from error
     return Path(folder).name
 
