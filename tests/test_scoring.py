@@ -347,6 +347,8 @@ def test_answers_of_one_class_and_unreadable_ones_are_scored() -> None:
     assert given.scores["base"] == {"accuracy": 0, "macro_f1": 0}
     assert given.confusion["base"] == [[0, 0, 0, 0], [0, 0, 0, 6], [0, 0, 0, 0]]
     assert (given.calibration, given.perplexity) == ({}, {})
+    assert "| negative | 0 | – | – | – | – |" in given.as_markdown()
+    assert "| neutral | 6 | 1.000 | 1.000 | 1.000 | 0.000 |" in given.as_markdown()
     assert given.outcome == "too few rows to tell"
 
 
