@@ -1,7 +1,7 @@
 """A fine-tuned model of whatever origin: an adapter or whole weights, in a folder or on the Hub at a commit."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,8 @@ class Tuned:
         Raises:
             RecipeError: telling how many are.
         """
-        trained = {json.dumps(row, sort_keys=True) for row in read_jsonl(self.train_rows)} if self.train_rows else set()
-        seen = sum(json.dumps(asdict(row), sort_keys=True) in trained for row in rows)
+        trained = {_as_text(row) for row in read_jsonl(self.train_rows)} if self.train_rows else set()
+        seen = sum(_as_text(asdict(row)) in trained for row in rows)
         if seen:
             raise RecipeError(
                 f"{self.name}: was trained on {seen:,} of the {plural(len(rows), 'test row')} ({self.train_rows}). "
@@ -111,6 +111,10 @@ def check_vocabulary(model: Any, chat: ChatFormat, name: str) -> None:
             f"{name}: knows {has:,} tokens, and the base's tokenizer has {needs:,}. Name the base that it was made "
             f"from with model_name_or_path=ID_OR_FOLDER."
         )
+
+
+def _as_text(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, sort_keys=True, default=str)  # as write_jsonl() writes what JSON has no form for
 
 
 def find_tuned(name: str) -> Tuned:

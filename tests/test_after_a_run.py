@@ -216,6 +216,40 @@ def test_a_kept_answer_that_is_damaged_is_asked_for_again(cwd: Path, tiny_base: 
     assert (again / "report.json").read_bytes() == (cwd / "run" / "report.json").read_bytes()
 
 
+def test_a_gate_that_could_not_be_measured_after_all_is_missed_and_the_report_is_there(
+    cwd: Path, tiny_base: Path
+) -> None:
+    """No example fits into the base's context of 512 tokens beside a question of 300, which only the base tells."""
+    words = "one two three four five six seven eight nine ten".split()
+    rows = [
+        row | {"sentence": f"{row['sentence']} {' '.join(reversed(words * 6))} {n}"}
+        for n, row in enumerate(sample_rows(12))
+    ]
+    write_rows(cwd / "long.jsonl", rows)
+    settings = (
+        "few_shot=1",
+        "max_steps=1",
+        "max_length=512",
+        "near_duplicate_similarity=1",
+        "gates=gain_over_few_shot=0",
+    )
+    command = (
+        "run",
+        "finsent",
+        "--data",
+        "long.jsonl",
+        *settings,
+        f"model_name_or_path={tiny_base}",
+        "output_dir=long",
+    )
+    for _ in range(2):
+        done = run_cli(*command, cwd=cwd)
+        assert "Traceback" not in done.stderr
+        assert "gates missed: gain_over_few_shot is not measured, not at least 0." in done.stderr
+        assert done.returncode == 3
+    assert "| gain_over_few_shot | at least 0 | not measured | **missed** |" in (cwd / "long" / "report.md").read_text()
+
+
 def test_gates_that_changed_while_a_run_was_stopped_are_held_to(cwd: Path, tiny_base: Path) -> None:
     again = shutil.copytree(cwd / "run", cwd / "stopped-late")
     (again / "report.html").unlink()

@@ -87,7 +87,7 @@ def exit_code(folder: Path) -> int:
 
     missed = Report.read(folder).missed
     if missed:
-        each = [f"{gate.name} is {gate.found:.4f}, not {gate.bound} {gate.required:g}" for gate in missed]
+        each = [f"{gate.name} is {gate.shown}, not {gate.bound} {gate.required:g}" for gate in missed]
         reason = f"gates missed: {'; '.join(each)}."
         tell_launcher(reason)
         click.echo(f"{reason} The run itself is whole; exit code {GATES_MISSED}.", err=True)
