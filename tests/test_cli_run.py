@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from conftest import imported, run_cli, sample_rows, write_rows
+from hf_finetune.cli.run import request_of, settle_run
+from hf_finetune.interruption import interruption
+from hf_finetune.recipe import load_recipe
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "finsent.py"
 
@@ -178,3 +181,21 @@ def test_a_tracker_that_is_not_installed_is_named_with_its_extra(tmp_path: Path)
 def test_a_score_that_would_fail_after_the_training_fails_before_it(tmp_path: Path) -> None:
     recipe = recipe_with(tmp_path, 'primary_metric = "macro_f1"', 'primary_metric = "macro_f2"')
     assert "score() has no 'macro_f2'. Did you mean 'macro_f1'?" in refused(recipe, "--demo", cwd=tmp_path)
+
+
+def test_a_run_a_curve_and_an_evaluation_ask_for_the_same_things(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the demonstration the licence is known; of an adapter that is only evaluated it is not."""
+    monkeypatch.setattr(interruption, "listen", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe("finsent")
+    settled = settle_run(recipe, ["lora_r=4"], None, demo=True, baseline="tfidf")
+    assert (settled.values.lora_r, settled.values.baseline, settled.origins["baseline"]) == (4, "tfidf", "command line")
+    asked = request_of(recipe, "finsent", settled, True, None, "somewhere", False)
+    assert (asked.is_demo, asked.license, asked.folder) == (True, "apache-2.0", Path("somewhere"))
+    own_rows = write_rows(tmp_path / "rows.jsonl", sample_rows(2))
+    assert request_of(recipe, "finsent", settled, True, str(own_rows), "somewhere", False).license is None
+    assert request_of(recipe, "finsent", settled, True, None, "x", False, {"name": "theirs"}).license is None
+    published = settle_run(recipe, [], None, demo=False)
+    assert request_of(recipe, "finsent", published, False, None, "x", False).license == recipe.license

@@ -1,13 +1,10 @@
 """`hf-finetune learning-curve`: would more training rows help?"""
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
-from hf_finetune.cli.run import prepare_libraries, rows_source, says_what_to_run, settle_run
-from hf_finetune.interruption import interruption
+from hf_finetune.cli.run import prepare_libraries, request_of, says_what_to_run, settle_run
 from hf_finetune.recipe import load_recipe
 
 LEFT_OUT = {"few_shot": 0, "measure_forgetting": False}
@@ -42,17 +39,12 @@ def learning_curve(recipe: str, settings: Sequence[str], demo: bool, data: str |
     from hf_finetune.settings import Layer
 
     loaded = load_recipe(recipe)
-    settled = settle_run(loaded, settings, config, demo, [Layer("learning-curve", LEFT_OUT)])
-    folder = Path(settled.values.output_dir or f"learning_curves/{loaded.name}")
+    settled = settle_run(loaded, settings, config, demo, more=[Layer("learning-curve", LEFT_OUT)])
     prepare_libraries()
-    from hf_finetune.begin import Request
-    from hf_finetune.demo import BASE_MODEL
     from hf_finetune.learning_curve import learning_curve as make
 
-    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    source = rows_source(loaded, demo, data)
-    interruption.listen()
-    is_demo = settled.values.model_name_or_path == str(BASE_MODEL)
-    make(Request(loaded, recipe, source, settled, folder, None, command, is_demo, overwrite), sizes or (), click.echo)
+    request = request_of(loaded, recipe, settled, demo, data, f"learning_curves/{loaded.name}", overwrite)
+    make(request, sizes or (), click.echo)
+    folder = request.folder
     click.echo("\n" + (folder / "learning_curve.md").read_text(encoding="utf-8"))
     click.echo(f"curve     {folder}: learning_curve.png, learning_curve.md, learning_curve.json, rows-N/")

@@ -13,6 +13,7 @@ from hf_finetune.processes import is_main, refuse_a_missing_process, tell_launch
 from hf_finetune.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
+    from hf_finetune.begin import Request
     from hf_finetune.data.sources import Source
     from hf_finetune.settings import Layer, Settled
 
@@ -37,11 +38,16 @@ def says_what_to_run(command: Callable[..., Result]) -> Callable[..., Result]:
     return command
 
 
+takes_baseline = click.option(
+    "--baseline", type=click.Choice(["tfidf"]), help="A column that needs no GPU beside the models."
+)
+
+
 @click.command()
 @says_what_to_run
 @click.option("--dry-run", is_flag=True, help="Print the settings with the origin of each, and stop.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the output folder instead of going on with it.")
-@click.option("--baseline", type=click.Choice(["tfidf"]), help="A column that needs no GPU beside the models.")
+@takes_baseline
 def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, config: str | None, dry_run: bool,
         overwrite: bool, baseline: str | None) -> int:  # fmt: skip
     """Fine-tune with RECIPE (a file or an installed name), evaluate, and write the model card.
@@ -50,29 +56,21 @@ def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, conf
     Exit codes: 0 done, 1 a mistake that can be mended, 2 a wrong command line, 3 a gate was missed.
     """
     loaded = load_recipe(recipe)
-    settled = settle_run(loaded, [*settings, *([f"baseline={baseline}"] if baseline else [])], config, demo)
+    settled = settle_run(loaded, settings, config, demo, baseline)
     if dry_run:
         click.echo(settings_table(settled))
         return 0
     refuse_a_missing_process()
-    from hf_finetune.demo import BASE_MODEL, LICENSE
-
-    source = rows_source(loaded, demo, data)
-    parts = [loaded.name, *(["demo"] if demo else []), *([Path(data).stem] if data else [])]
-    folder = Path(settled.values.output_dir or f"runs/{'-'.join(parts)}")
-    say = click.echo if is_main() else lambda line: None
-    say(f"recipe    {loaded.name}: {type(loaded).__name__} of {recipe}")
-    is_demo = settled.values.model_name_or_path == str(BASE_MODEL)
-    if is_demo:
-        say("demo      the base is a demonstration model of a few million parameters, of no other use")
     prepare_libraries()
-    from hf_finetune.begin import Request
     from hf_finetune.pipeline import run_recipe
 
-    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    license = loaded.license if source == loaded.dataset else LICENSE if is_demo and not data else None
-    interruption.listen()
-    run_recipe(Request(loaded, recipe, source, settled, folder, license, command, is_demo, overwrite), say)
+    parts = [loaded.name, *(["demo"] if demo else []), *([Path(data).stem] if data else [])]
+    request = request_of(loaded, recipe, settled, demo, data, f"runs/{'-'.join(parts)}", overwrite)
+    folder, say = request.folder, click.echo if is_main() else lambda line: None
+    say(f"recipe    {loaded.name}: {type(loaded).__name__} of {recipe}")
+    if request.is_demo:
+        say("demo      the base is a demonstration model of a few million parameters, of no other use")
+    run_recipe(request, say)
     if not is_main():
         return 0
     say("\n" + (folder / "report.md").read_text(encoding="utf-8"))
@@ -94,6 +92,22 @@ def exit_code(folder: Path) -> int:
     return GATES_MISSED if missed else 0
 
 
+def request_of(
+    recipe: Recipe[Any], path_or_name: str, settled: "Settled", demo: bool, data: str | None, default_folder: str,
+    overwrite: bool, evaluated: dict[str, Any] | None = None,
+) -> "Request":  # fmt: skip
+    """What the words of the command line ask for; from here on signals are listened to."""
+    from hf_finetune.begin import Request
+    from hf_finetune.demo import BASE_MODEL, LICENSE
+
+    source, is_demo = rows_source(recipe, demo, data), settled.values.model_name_or_path == str(BASE_MODEL)
+    license = recipe.license if source == recipe.dataset else LICENSE if is_demo and not data else None
+    license = None if evaluated else license  # somebody else's adapter has its own
+    folder, command = Path(settled.values.output_dir or default_folder), [Path(sys.argv[0]).name, *sys.argv[1:]]
+    interruption.listen()
+    return Request(recipe, path_or_name, source, settled, folder, license, command, is_demo, overwrite, evaluated or {})
+
+
 def rows_source(recipe: Recipe[Any], demo: bool, data: str | None) -> "Source":
     """Where the rows of a run come from: the user's file, the demonstration's, or what the recipe names."""
     from hf_finetune.data.sources import LocalFile
@@ -104,8 +118,9 @@ def rows_source(recipe: Recipe[Any], demo: bool, data: str | None) -> "Source":
 
 
 def settle_run(
-    recipe: Recipe[Any], words: Sequence[str], config: str | None, demo: bool, more: "Sequence[Layer]" = ()
-) -> "Settled":
+    recipe: Recipe[Any], words: Sequence[str], config: str | None, demo: bool, baseline: str | None = None,
+    more: "Sequence[Layer]" = (),
+) -> "Settled":  # fmt: skip
     """The settings of a run, from all layers; `more` lie between the demo's and the user's own."""
     from hf_finetune.demo import SETTINGS
     from hf_finetune.settings import Layer, parse_assignments, read_yaml, settle
@@ -116,7 +131,7 @@ def settle_run(
     layers += [Layer("demo", SETTINGS)] if demo else []
     layers += more
     layers += [read_yaml(Path(config))] if config else []
-    layers.append(parse_assignments(words))
+    layers.append(parse_assignments([*words, *([f"baseline={baseline}"] if baseline else [])]))
     named = max(i for i, layer in enumerate(layers) if "model_name_or_path" in layer.values)
     if named and not any("model_revision" in layer.values for layer in layers[named:]):
         # The recipe's revision is a commit of the recipe's base: another base starts from its own main branch.
