@@ -13,6 +13,7 @@ from hf_finetune.errors import RecipeError, first_line
 from hf_finetune.files import read_json
 from hf_finetune.folder import check_folder, held, holds_run
 from hf_finetune.interruption import Interrupted
+from hf_finetune.layers import Settled, check_machine
 from hf_finetune.model import BaseModel, find_base_model, load_tokenizer
 from hf_finetune.prepare import Encoded, Prepared, encode, in_words, prepare
 from hf_finetune.processes import is_main, join, num_processes, release_others, share
@@ -30,7 +31,7 @@ from hf_finetune.run import (
     told,
 )
 from hf_finetune.scoring import check_evaluation
-from hf_finetune.settings import Settings, Settled, check_machine
+from hf_finetune.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from hf_finetune.chat import ChatFormat
 from hf_finetune.data.sources import Source
 from hf_finetune.errors import RecipeError, first_line, plural
 from hf_finetune.files import whole_file, write_json, write_text
+from hf_finetune.layers import Settled, check_machine
 from hf_finetune.model import (
     BaseModel,
     adapter_config,
@@ -28,7 +29,7 @@ from hf_finetune.prepare import Encoded, encode, prepare
 from hf_finetune.progress import FILE, Progress, Session, peak_memory_gib, tracked
 from hf_finetune.recipe import Recipe
 from hf_finetune.run import describe_computing, describe_hardware, installed_versions, now
-from hf_finetune.settings import Settings, Settled, check_machine
+from hf_finetune.settings import Settings
 
 Result = TypeVar("Result")
 

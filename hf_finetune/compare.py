@@ -7,12 +7,12 @@ from typing import Any
 
 from hf_finetune.errors import RecipeError, first_line, plural
 from hf_finetune.files import read_jsonl, write_text
+from hf_finetune.intervals import mcnemar, mean_interval
 from hf_finetune.pictures import Intervals, Mark, intervals, page_template
 from hf_finetune.progress import duration
 from hf_finetune.rendering import template
-from hf_finetune.report import FEWEST_CHANGED, FEWEST_ROWS, Report, cell, mcnemar
+from hf_finetune.report import FEWEST_CHANGED, FEWEST_ROWS, Report
 from hf_finetune.run import Run, values_of
-from hf_finetune.scoring import mean_interval
 
 GENERATOR = '<meta name="generator" content="hf_finetune">'
 """Stands in every page."""
@@ -82,7 +82,7 @@ class Comparison:
 
     def as_markdown(self) -> str:
         """The comparison as tables for a terminal or a pull request."""
-        return template("compare.md.jinja", {"cell": cell}, trim_blocks=True).render(comparison=self) + "\n"
+        return template("compare.md.jinja", trim_blocks=True).render(comparison=self) + "\n"
 
     def as_html(self) -> str:
         """The comparison as one page with everything in it."""

@@ -14,13 +14,15 @@ from hf_finetune.baseline import tfidf_answers
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import plural
 from hf_finetune.files import read_json, read_jsonl, write_json, write_jsonl
+from hf_finetune.gates import check_gates
 from hf_finetune.generate import log_likelihoods
+from hf_finetune.intervals import mean_interval
 from hf_finetune.model import explaining_full_memory
 from hf_finetune.processes import everyones, is_main, own_share, share, together
 from hf_finetune.progress import Progress
 from hf_finetune.recipe import Recipe
 from hf_finetune.report import MODELS, Answer
-from hf_finetune.scoring import check_gates, make_report, mean_interval
+from hf_finetune.scoring import make_report
 from hf_finetune.settings import Settings
 
 GENERAL_QUESTIONS = Path(__file__).parent / "data" / "general.jsonl"

@@ -9,6 +9,7 @@ from hf_finetune.errors import RecipeError, plural
 from hf_finetune.evaluate import Evaluation
 from hf_finetune.files import write_json
 from hf_finetune.folder import holds_run, start_folder
+from hf_finetune.layers import check_machine
 from hf_finetune.model import (
     BaseModel,
     dequantize_if_asked,
@@ -22,7 +23,7 @@ from hf_finetune.prepare import prepare, prepare_unsplit
 from hf_finetune.progress import Progress
 from hf_finetune.run import Run, describe_computing, describe_hardware
 from hf_finetune.scoring import check_evaluation
-from hf_finetune.settings import Settings, check_machine
+from hf_finetune.settings import Settings
 from hf_finetune.tuned import Tuned, check_vocabulary
 
 UNKNOWN = "Whether the fine-tuned model was trained on some of these test rows is not known."

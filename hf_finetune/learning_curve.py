@@ -12,14 +12,14 @@ from hf_finetune.begin import Request
 from hf_finetune.errors import RecipeError, plural
 from hf_finetune.files import read_jsonl, whole_file, write_json, write_text
 from hf_finetune.folder import holds_run
+from hf_finetune.intervals import bootstrap_intervals
+from hf_finetune.layers import Settled
 from hf_finetune.model import find_base_model
 from hf_finetune.pipeline import run_recipe
 from hf_finetune.prepare import prepare
 from hf_finetune.recipe import Recipe
 from hf_finetune.report import Report
 from hf_finetune.run import FREE_SETTINGS, describe_computing, describe_recipe
-from hf_finetune.scoring import bootstrap_intervals
-from hf_finetune.settings import Settled
 
 SMALL_GAIN = 0.03
 """A gain below this is not worth gathering rows for."""

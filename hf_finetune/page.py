@@ -11,8 +11,9 @@ from typing import Any
 from hf_finetune.browsing import compact, counted_kinds
 from hf_finetune.errors import plural
 from hf_finetune.files import read_json, read_jsonl, write_text
+from hf_finetune.intervals import gain_over
 from hf_finetune.pictures import UNIT, Axis, Chart, Intervals, Line, Mark, intervals, number, page_template, plain
-from hf_finetune.report import Report, gain_over
+from hf_finetune.report import Report
 
 PICTURED = ("tfidf", "base", "tuned")
 """The columns with a confusion matrix and a curve."""

@@ -13,6 +13,7 @@ from hf_finetune.checkpoints import best_of, last_whole, state_of
 from hf_finetune.errors import RecipeError
 from hf_finetune.evaluate import KEPT, Evaluation
 from hf_finetune.folder import holds_run, start_folder
+from hf_finetune.gates import check_gates, refuse_unmeasured
 from hf_finetune.model import (
     adapter_config,
     check_adapter,
@@ -28,7 +29,6 @@ from hf_finetune.processes import is_main, sharding, share
 from hf_finetune.progress import Progress
 from hf_finetune.report import Report
 from hf_finetune.run import Run, now
-from hf_finetune.scoring import check_gates, refuse_unmeasured
 from hf_finetune.settings import Settings
 
 

@@ -18,7 +18,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 def template(name: str, filters: Mapping[str, Callable[..., Any]] | None = None, **options: Any) -> "jinja2.Template":
     """A template by its file's name; values that are put into HTML are escaped, a name that is missing is an error.
 
-    `filters` come beside the two that all have; `options` are jinja's own.
+    `filters` come beside those that all have; `options` are jinja's own.
     """
     import jinja2
 
@@ -30,5 +30,10 @@ def template(name: str, filters: Mapping[str, Callable[..., Any]] | None = None,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     as_python = partial(json.dumps, ensure_ascii=False)  # a JSON text is a Python text too
-    environment.filters |= {"plural": plural, "python": as_python} | dict(filters or {})
+    environment.filters |= {"plural": plural, "python": as_python, "cell": cell} | dict(filters or {})
     return environment.get_template(name)
+
+
+def cell(text: object) -> str:
+    """A text for a cell of a Markdown table."""
+    return str(text).replace("|", "\\|").replace("\n", " ")

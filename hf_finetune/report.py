@@ -2,37 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from fractions import Fraction
-from math import comb
 from pathlib import Path
 from typing import Any
 
 from hf_finetune.errors import RecipeError, first_line, plural
 from hf_finetune.files import read_json, write_json, write_text
+from hf_finetune.intervals import RESAMPLES, gain_over, mcnemar
 from hf_finetune.rendering import template
 
 Answers = Sequence["Answer"]
 
 MODELS = ("tfidf", "base", "few_shot", "tuned")
 """The columns that answer row by row."""
-RESAMPLES = 1000
-"""Of the bootstrap."""
 CONCLUSIONS = ("outcome", "verdict", "p_value")
 """What report.json has beside the report, for programs."""
 FEWEST_ROWS = 20
 """With fewer, percentile intervals of two equal models exclude zero too often: in a tenth of the trials with 5 rows."""
 FEWEST_CHANGED = 6
 """With fewer rows that only one of two models has right, no unevenness is significant: 2 / 2**5 is above 0.05."""
-
-
-def gain_over(column: str) -> str:
-    """What the difference of the fine-tuned model to a column is called."""
-    return "gain" if column == "base" else f"gain_over_{column}"
-
-
-def cell(text: object) -> str:
-    """A text for a cell of a Markdown table."""
-    return str(text).replace("|", "\\|").replace("\n", " ")
 
 
 @dataclass(frozen=True)
@@ -70,15 +57,6 @@ class Gate:
             return "not measured"
         texts = (f"{self.found:.{digits}f}" for digits in range(4, 12))
         return next((text for text in texts if self.held or float(text) != self.required), str(self.found))
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """McNemar's exact test, two-sided: the p-value of the rows that only the one or only the other model has right.
-
-    Where the models are as good, each such row is as likely to be the one's as the other's (McNemar 1947).
-    """
-    changed, fewer = only_first + only_second, min(only_first, only_second)
-    return min(1.0, float(2 * Fraction(sum(comb(changed, n) for n in range(fewer + 1)), 2**changed)))
 
 
 @dataclass(frozen=True)
@@ -267,6 +245,4 @@ class Report:
 
     def as_markdown(self) -> str:
         """The comparison as a page for a terminal or a pull request."""
-        return template("report.md.jinja", {"cell": cell}, keep_trailing_newline=True).render(
-            report=self, resamples=RESAMPLES
-        )
+        return template("report.md.jinja", keep_trailing_newline=True).render(report=self, resamples=RESAMPLES)

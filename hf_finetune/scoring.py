@@ -1,7 +1,6 @@
 """Answers of base, few-shot and fine-tuned model to the same rows -> the report: how good each is, and how sure."""
 
 import math
-import random
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,22 +9,13 @@ from typing import Any
 
 from hf_finetune import metrics
 from hf_finetune.baseline import check_baseline
-from hf_finetune.errors import RecipeError, nearest
-from hf_finetune.progress import Progress, tracked
+from hf_finetune.errors import RecipeError
+from hf_finetune.gates import check_gates, refuse_unmeasured
+from hf_finetune.intervals import RESAMPLES, bootstrap_intervals
+from hf_finetune.progress import Progress
 from hf_finetune.recipe import Recipe, shares_choices
-from hf_finetune.report import RESAMPLES, Answer, Answers, Gate, Report, gain_over
+from hf_finetune.report import Answer, Answers, Report
 from hf_finetune.settings import Settings
-
-CONFIDENCE = 0.95
-AT_MOST = ("expected_calibration_error", "brier_score", "perplexity", "forgetting", "unreadable")
-"""What a gate bounds from above; everything else from below."""
-HINTS = {
-    "gain_over_tfidf": "Ask for it with --baseline tfidf.",
-    "gain_over_few_shot": "Ask for it with few_shot=4.",
-    "forgetting": "Ask for it with measure_forgetting=true.",
-}
-ROUNDING = 1e-9
-"""What a gate forgives: 0.82 - 0.80 is a little less than 0.02."""
 
 
 def make_report(
@@ -81,42 +71,6 @@ def make_report(
     )  # fmt: skip
 
 
-def bootstrap_intervals(
-    recipe: Recipe[Any], rows: Sequence[Any], predictions: Mapping[str, Sequence[Sequence[Any]]], seed: int = 0,
-    resamples: int = RESAMPLES, progress: Progress | None = None,
-) -> dict[str, list[float]]:  # fmt: skip
-    """95 % percentile intervals of the primary metric of each column, and of what `tuned` gains over the others.
-
-    Each column has one or several lists of predictions, whose metrics are averaged. All are marked on the same
-    resampled rows (Efron and Tibshirani 1993, chapter 13), so the rows' difficulty cancels in `gain`, which is
-    fine-tuned less base, and in `gain_over_majority` and the others.
-    """
-    chance = random.Random(seed)
-    drawn: dict[str, list[float]] = {name: [] for name in predictions}
-    for _ in tracked(range(resamples), progress, "intervals", "resamples"):
-        sample = chance.choices(range(len(rows)), k=len(rows))
-        some = [rows[i] for i in sample]
-        for name, lists in predictions.items():
-            marks = [recipe.score(some, [given[i] for i in sample])[recipe.primary_metric] for given in lists]
-            drawn[name].append(mean(marks))
-    for other in [name for name in predictions if name != "tuned"]:
-        drawn[gain_over(other)] = [tuned - less for tuned, less in zip(drawn["tuned"], drawn[other], strict=True)]
-    return {name: percentile_interval(values) for name, values in drawn.items()}
-
-
-def percentile_interval(values: Sequence[float]) -> list[float]:
-    """The two values between which the middle 95 % of the resampled ones lie."""
-    ordered = sorted(values)
-    tail = round(len(ordered) * (1 - CONFIDENCE) / 2)
-    return [ordered[tail], ordered[-1 - tail]]
-
-
-def mean_interval(values: Sequence[float], seed: int = 0) -> list[float]:
-    """The 95 % bootstrap interval of a mean."""
-    chance = random.Random(seed)
-    return percentile_interval([mean(chance.choices(values, k=len(values))) for _ in range(RESAMPLES)])
-
-
 def check_evaluation(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]], settings: Settings) -> None:
     """Makes the report of models that answer all test rows right, so that what is wrong is told before the training.
 
@@ -145,52 +99,6 @@ def check_evaluation(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]], set
         general_loss={"base": 0.0, "tuned": 0.0} if settings.measure_forgetting else None,
     )  # fmt: skip
     refuse_unmeasured(check_gates(report, settings.gates), report)
-
-
-def gate_values(report: Report) -> dict[str, float]:
-    """All that a gate can be on, by name: the fine-tuned model's metrics, its gains, and `_low` ends of intervals."""
-    primary = report.primary_metric
-    values = dict(report.scores["tuned"]) | {f"{primary}_low": report.intervals["tuned"][0]}
-    for column in ("base", "majority", "few_shot", "tfidf"):
-        if column in report.scores:
-            gain = gain_over(column)
-            values |= {gain: report.gain_over(column), f"{gain}_low": report.intervals[gain][0]}
-    by_class = report.by_class.get("tuned", {})
-    values |= {
-        f"{mark}_{label}": own[mark] for label, own in by_class.items() for mark in ("precision", "recall", "f1")
-    }
-    calibration = report.calibration.get("tuned", {})
-    values |= {name: value for name, value in calibration.items() if isinstance(value, float)}
-    values |= {f"pass@{k}": value for k, value in report.pass_at_k.get("tuned", {}).items()}
-    values |= {"unreadable": report.unreadable["tuned"] / report.rows}
-    values |= {"perplexity": report.perplexity["tuned"]} if report.perplexity else {}
-    values |= {"forgetting": report.forgetting} if report.forgetting is not None else {}
-    return values
-
-
-def check_gates(report: Report, gates: Mapping[str, float]) -> list[Gate]:
-    """Each gate, what was found, and whether it is held; what the run could not measure is missed."""
-    values = gate_values(report)
-    checked = []
-    for name, required in gates.items():
-        found, bound = values.get(name), "at most" if name in AT_MOST else "at least"
-        room = math.inf if found is None else required - found if bound == "at most" else found - required
-        checked.append(Gate(name, bound, required, found, found is not None and room >= -ROUNDING))
-    return checked
-
-
-def refuse_unmeasured(gates: Sequence[Gate], report: Report) -> None:
-    """Stops where a gate is on what the report does not hold, or nobody can hold it.
-
-    Raises:
-        RecipeError: naming it, and the nearest name that there is; or where none can reach what is required.
-    """
-    for gate in gates:
-        if gate.found is None:
-            hint = HINTS.get(gate.name.removesuffix("_low")) or nearest(gate.name, gate_values(report))
-            raise RecipeError(f"gates: this run does not measure {gate.name!r}. {hint}")
-        if gate.bound == "at least" and gate.required > 1:
-            raise RecipeError(f"gates: {gate.name} cannot be {gate.required:g}: marks lie in 0-1. Write 0.8 for 80 %.")
 
 
 def _gold_answer(recipe: Recipe[Any], row: Any, num_samples: int) -> Answer:

@@ -113,7 +113,7 @@ def has_a_known_license(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
 
 def has_known_hyperparameters(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
     """Hyperparameters are settings, with values of their types; gates are numbers."""
-    from hf_finetune.settings import Layer, settle
+    from hf_finetune.layers import Layer, settle
 
     settle([Layer("hyperparameters", recipe.hyperparameters), Layer("gates", {"gates": dict(recipe.gates)})])
 

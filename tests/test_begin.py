@@ -11,10 +11,10 @@ from hf_finetune.begin import Request, record_stop, run_to_make
 from hf_finetune.data.sources import LocalFile
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import write_json
+from hf_finetune.layers import Layer, settle
 from hf_finetune.progress import Session
 from hf_finetune.recipe import load_recipe
 from hf_finetune.run import Run, note_versions
-from hf_finetune.settings import Layer, settle
 
 RECIPE = str(Path(__file__).parent.parent / "recipes" / "finsent.py")
 

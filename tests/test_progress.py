@@ -14,9 +14,9 @@ from hf_finetune import progress as module
 from hf_finetune.cli.status import is_running, lines
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import write_json
+from hf_finetune.layers import Layer, settle
 from hf_finetune.progress import Progress, Session, duration, in_one_line, read_session, tracked
 from hf_finetune.run import Run, now
-from hf_finetune.settings import Layer, settle
 
 
 def a_progress(folder: Path) -> tuple[Progress, list[str]]:

@@ -15,9 +15,11 @@ import pytest
 from hf_finetune.baseline import tfidf_answers
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json, write_json
+from hf_finetune.gates import check_gates, refuse_unmeasured
+from hf_finetune.intervals import bootstrap_intervals
 from hf_finetune.recipe import load_recipe
 from hf_finetune.report import Answer, Report
-from hf_finetune.scoring import bootstrap_intervals, check_evaluation, check_gates, make_report, refuse_unmeasured
+from hf_finetune.scoring import check_evaluation, make_report
 from hf_finetune.settings import Settings
 
 FINSENT = load_recipe(str(Path(__file__).parent.parent / "recipes" / "finsent.py"))

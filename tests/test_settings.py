@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from hf_finetune.errors import RecipeError
-from hf_finetune.settings import COMMAND_LINE, Layer, Settings, Settled, parse_assignments, read_yaml, settle, written
+from hf_finetune.layers import COMMAND_LINE, Layer, Settled, parse_assignments, read_yaml, settle
+from hf_finetune.settings import Settings, written
 
 
 def yaml_file(folder: Path, text: str) -> Path:

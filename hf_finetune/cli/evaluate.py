@@ -31,7 +31,7 @@ def evaluate(recipe: str, settings: Sequence[str], demo: bool, data: str | None,
     The test split is that of a run with the same rows and settings. Without --all-rows, an adapter that was trained on
     another split may have seen them.
     """
-    from hf_finetune.settings import Layer
+    from hf_finetune.layers import Layer
     from hf_finetune.tuned import find_tuned
 
     loaded = load_recipe(recipe)

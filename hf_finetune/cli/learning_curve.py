@@ -36,7 +36,7 @@ def learning_curve(recipe: str, settings: Sequence[str], demo: bool, data: str |
 
     Each number of rows is a run of its own, in a folder below the curve's; the same command goes on after a stop.
     """
-    from hf_finetune.settings import Layer
+    from hf_finetune.layers import Layer
 
     loaded = load_recipe(recipe)
     settled = settle_run(loaded, settings, config, demo, more=[Layer("learning-curve", LEFT_OUT)])

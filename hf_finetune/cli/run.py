@@ -15,7 +15,7 @@ from hf_finetune.recipe import Recipe, load_recipe
 if TYPE_CHECKING:
     from hf_finetune.begin import Request
     from hf_finetune.data.sources import Source
-    from hf_finetune.settings import Layer, Settled
+    from hf_finetune.layers import Layer, Settled
 
 Result = TypeVar("Result")
 
@@ -123,7 +123,7 @@ def settle_run(
 ) -> "Settled":  # fmt: skip
     """The settings of a run, from all layers; `more` lie between the demo's and the user's own."""
     from hf_finetune.demo import SETTINGS
-    from hf_finetune.settings import Layer, parse_assignments, read_yaml, settle
+    from hf_finetune.layers import Layer, parse_assignments, read_yaml, settle
 
     base = {"model_name_or_path": recipe.base_model, "model_revision": recipe.base_model_revision}
     gates = {"gates": dict(recipe.gates)} if recipe.gates else {}

@@ -1,0 +1,177 @@
+"""Where the settings of a run come from: defaults < recipe < demo < YAML file < command line, the last one winning."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from hf_finetune.errors import SHOWN_FAULTS, RecipeError, first_line, nearest
+from hf_finetune.settings import Settings
+
+COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Some values and where they were written."""
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The settings of a run and the origin of each: `default` or a layer's name."""
+
+    values: Settings
+    origins: Mapping[str, str]
+
+    def as_json(self) -> dict[str, dict[str, Any]]:
+        """Value and origin of each setting, for run.json."""
+        values = self.values.model_dump()
+        # A config file is named without its folder: the card prints origins.
+        return {name: {"value": values[name], "origin": Path(self.origins[name]).name} for name in values}
+
+
+def settle(layers: Sequence[Layer]) -> Settled:
+    """The settings that the layers give together, the last one winning.
+
+    Raises:
+        RecipeError: every unknown name (with the nearest known one), value of the wrong type, and contradiction.
+    """
+    merged = {name: value for layer in layers for name, value in layer.values.items()}
+    origins = {name: layer.origin for layer in layers for name in layer.values}
+    try:
+        values = Settings(**merged)
+    except ValidationError as error:
+        raise _all_in_words(list(error.errors()), origins) from None
+    every_origin = {name: origins.get(name, "default") for name in Settings.model_fields}
+    _refuse_contradictions(values, every_origin)
+    return Settled(values, every_origin)
+
+
+def read_yaml(path: Path) -> Layer:
+    """The settings of a YAML file: a flat mapping of names to values.
+
+    Raises:
+        RecipeError: no such file, not YAML (with the line), not a flat mapping, or a name given twice.
+    """
+    content, names = _load_yaml(path)
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: is {type(content).__name__}, not name: value lines. Write for example lora_r: 16.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RecipeError(f"{path}: {', '.join(twice)} is given twice. Give it once.")
+    nested = [str(name) for name, value in content.items() if isinstance(value, dict) and name != "gates"]
+    if nested:
+        raise RecipeError(f"{path}: {', '.join(nested)} holds further settings. Write all of them on one level.")
+    return Layer(str(path), {str(name): value for name, value in content.items()})
+
+
+def _load_yaml(path: Path) -> tuple[Any, list[str]]:
+    """What a YAML file holds, an empty mapping for nothing, and the names at its top, of which PyYAML drops doubles."""
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        top = yaml.compose(text, yaml.SafeLoader)
+        names = [str(key.value) for key, _ in top.value] if isinstance(top, yaml.MappingNode) else []
+        content = yaml.safe_load(text)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}. Check the path after --config.") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from error
+    except (yaml.reader.ReaderError, ValueError) as error:
+        raise RecipeError(f"{path}: is not YAML ({first_line(error)}). Write name: value lines.") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        tab = "\t" in str(error.problem) or "'\\t'" in str(error.problem)
+        fix = "Replace the tab by spaces: YAML allows none in front of a name." if tab else "Write name: value lines."
+        raise RecipeError(f"{path}: line {line}: is not YAML ({error.problem}). {fix}") from error
+    return ({} if content is None else content), names
+
+
+def parse_assignments(words: Sequence[str]) -> Layer:
+    """The settings written as `name=value` on the command line.
+
+    Raises:
+        RecipeError: a word without `=`, or a name given twice.
+    """
+    values: dict[str, str] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        name = name.strip().lstrip("-")
+        if not sign:
+            raise RecipeError(f"{COMMAND_LINE}: {word!r} is no setting. Write name=value, for example lora_r=16.")
+        if name in values:
+            raise RecipeError(f"{COMMAND_LINE}: {name} is given twice. Give it once.")
+        values[name] = value.strip()
+    return Layer(COMMAND_LINE, values)
+
+
+def check_machine(settled: Settled) -> None:
+    """Whether this machine has what the settings ask for.
+
+    Raises:
+        RecipeError: an experiment tracker that is not installed; float16 without a GPU.
+    """
+    import torch
+
+    settings, origins = settled.values, settled.origins
+    absent = [name for name in settings.report_to if name != "none" and importlib.util.find_spec(name) is None]
+    if absent:
+        raise RecipeError(
+            f"{origins['report_to']}: report_to is {absent[0]}, which is not installed. "
+            f"Install it with: pip install 'hf_finetune[{absent[0]}]'"
+        )
+    if settings.dtype == "float16" and not torch.cuda.is_available():
+        raise RecipeError(f"{origins['dtype']}: dtype is float16, which needs a GPU. Leave it out: dtype=auto.")
+
+
+def _all_in_words(errors: Sequence[Any], origins: Mapping[str, str]) -> RecipeError:
+    by_name: dict[Any, Any] = {}  # a setting of two types has a fault for each; the last one names its words
+    for error in errors:
+        by_name[error["loc"][0]] = error
+    lines = [_in_words(error, origins) for error in by_name.values()]
+    more = [f"(and {len(lines) - SHOWN_FAULTS} more faults)"] if len(lines) > SHOWN_FAULTS else []
+    return RecipeError("\n".join(lines[:SHOWN_FAULTS] + more))
+
+
+def _in_words(error: Any, origins: Mapping[str, str]) -> str:
+    name = str(error["loc"][0])
+    origin = origins[name]
+    if error["type"] == "extra_forbidden":
+        return f"{origin}: no setting is called {name!r}. {nearest(name, Settings.model_fields)}"
+    field = Settings.model_fields[name]
+    kinds = get_args(field.annotation)
+    message = str(error["msg"]).replace("Input should", "it should").removeprefix("Value error, ")
+    if field.annotation is bool:
+        message = "it should be true or false"  # pydantic: "a valid boolean, unable to interpret input"
+    elif bool in kinds:
+        message += ", true or false"
+    elif NoneType in kinds and error["type"] == "literal_error":
+        message += ", or none"
+    where = ": ".join(map(str, error["loc"][:2])) if name == "gates" else name
+    return f"{origin}: {where} is {error['input']!r}; {message}. The default is {field.default!r}."
+
+
+def _refuse_contradictions(values: Settings, origins: Mapping[str, str]) -> None:
+    if values.load_in_4bit and values.load_in_8bit:
+        raise RecipeError(
+            f"{origins['load_in_8bit']}: load_in_8bit=true contradicts load_in_4bit=true "
+            f"({origins['load_in_4bit']}). Add load_in_4bit=false."
+        )
+    if values.group_by == "prefix" and not (values.padding_free and values.shared_prefix):
+        raise RecipeError(
+            f"{origins['group_by']}: group_by=prefix needs padding_free and shared_prefix, which compute equal "
+            f"beginnings once. Leave these on, or leave group_by out."
+        )
+    if values.load_in_8bit and values.use_dora:
+        raise RecipeError(
+            f"{origins['use_dora']}: DoRA does not train on an 8-bit base (PEFT 0.21). "
+            f"Use 4 bits, or leave out use_dora."
+        )
