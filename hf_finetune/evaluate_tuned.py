@@ -69,7 +69,7 @@ def _evaluate(
     tuned.check_base(settings.model_name_or_path)
     commit = run.data.get("commit")
     prepared = (
-        prepare_unsplit(recipe, request.source, commit) if all_rows
+        prepare_unsplit(recipe, request.source, settings, commit) if all_rows
         else prepare(recipe, request.source, settings, commit)
     )  # fmt: skip
     if goes_on:

@@ -1,14 +1,14 @@
 """How sure a mark is: bootstrap intervals of marks and of their differences, and McNemar's test."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from math import comb
 from statistics import mean
 from typing import Any
 
 from hf_finetune.progress import Progress, tracked
-from hf_finetune.recipe import Recipe
+from hf_finetune.recipe import Recipe, marks_each_row
 
 RESAMPLES = 1000
 """Of the bootstrap."""
@@ -32,15 +32,23 @@ def bootstrap_intervals(
     """
     chance = random.Random(seed)
     drawn: dict[str, list[float]] = {name: [] for name in predictions}
+    metrics = {name: [_metric(recipe, rows, given) for given in lists] for name, lists in predictions.items()}
     for _ in tracked(range(resamples), progress, "intervals", "resamples"):
         sample = chance.choices(range(len(rows)), k=len(rows))
-        some = [rows[i] for i in sample]
-        for name, lists in predictions.items():
-            marks = [recipe.score(some, [given[i] for i in sample])[recipe.primary_metric] for given in lists]
-            drawn[name].append(mean(marks))
+        for name, own in metrics.items():
+            drawn[name].append(mean([metric(sample) for metric in own]))
     for other in [name for name in predictions if name != "tuned"]:
         drawn[gain_over(other)] = [tuned - less for tuned, less in zip(drawn["tuned"], drawn[other], strict=True)]
     return {name: percentile_interval(values) for name, values in drawn.items()}
+
+
+def _metric(recipe: Recipe[Any], rows: Sequence[Any], given: Sequence[Any]) -> Callable[[Sequence[int]], float]:
+    """The primary metric of the rows with the numbers it is called with; each row is marked once where it can be."""
+    name = recipe.primary_metric
+    if not marks_each_row(recipe):
+        return lambda sample: recipe.score([rows[i] for i in sample], [given[i] for i in sample])[name]
+    marks = [recipe.mark(row, prediction)[name] for row, prediction in zip(rows, given, strict=True)]
+    return lambda sample: sum(marks[i] for i in sample) / len(sample)
 
 
 def percentile_interval(values: Sequence[float]) -> list[float]:

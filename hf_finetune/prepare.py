@@ -12,17 +12,20 @@ from statistics import median
 from typing import Any
 
 from hf_finetune.chat import ChatFormat
-from hf_finetune.data.checks import faulty_rows, typed_rows
+from hf_finetune.data.checks import Fault, faults_in_words, faulty_rows, rows_and_faults
 from hf_finetune.data.reading import Record, read_records
 from hf_finetune.data.sources import Located, Source
 from hf_finetune.data.splits import SPLITS, Example, split_examples
-from hf_finetune.errors import RecipeError, plural
+from hf_finetune.errors import SHOWN_FAULTS, RecipeError, plural
 from hf_finetune.files import sha256, write_json, write_jsonl
 from hf_finetune.progress import Progress
-from hf_finetune.recipe import Recipe, shares_choices
+from hf_finetune.recipe import Recipe, marks_each_row, shares_choices
 from hf_finetune.settings import Settings
 from hf_finetune.testing import marks_the_gold_completion_full, scores_lie_in_0_to_1
 from hf_finetune.tokens import tokenize
+
+NAMED = 100
+"""Rows that were left out and are named in data.json."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,44 +53,113 @@ def prepare(recipe: Recipe[Any], source: Source, settings: Settings, commit: str
     Raises:
         RecipeError: an unreadable source; every broken row with its number; too few rows.
     """
-    located, rows, examples = _read(recipe, source, commit)
+    read = _read(recipe, source, settings, commit)
     shares = {"validation": settings.validation_size, "test": settings.test_size}
-    splits, dropped = split_examples(examples, shares, settings.near_duplicate_similarity, settings.seed)
-    fewer = _some(splits["train"], settings)
-    left_out, splits["train"] = len(splits["train"]) - len(fewer), fewer
+    splits, dropped = split_examples(read.examples, shares, settings.near_duplicate_similarity, settings.seed)
+    whole = {name: len(splits[name]) for name in SPLITS}
+    splits["train"] = _some(splits["train"], settings.max_train_rows, settings.seed)
+    splits["test"] = _some(splits["test"], settings.max_test_rows, settings.seed)
     facts = {
-        "source": _source_facts(source, located),
-        "rows_read": len(rows),
+        "source": _source_facts(source, read.located),
+        "rows_read": len(read.rows) + len(read.faults),
         "exact_duplicates_dropped": dropped["exact_duplicates"],
         "contradictory_dropped": dropped["contradictory"],
         "near_duplicates": dropped["near_duplicates"],
         "near_duplicate_similarity": settings.near_duplicate_similarity,
-        **_counts(recipe, rows, examples, splits),
     }
-    if left_out:
-        facts["train_rows_left_out"] = left_out
-    _check_marks(recipe, [rows[i] for i in splits["test"]])
-    return Prepared({name: [rows[i] for i in splits[name]] for name in SPLITS}, facts)
+    for name in ("train", "test"):
+        if len(splits[name]) < whole[name]:
+            facts[f"{name}_rows_left_out"] = whole[name] - len(splits[name])
+    splits["test"], unmarkable = _markable(recipe, read, splits["test"], settings)
+    facts |= _counts(recipe, read.rows, read.examples, splits) | _oddities(recipe, read, unmarkable)
+    return _checked(recipe, {name: [read.rows[i] for i in splits[name]] for name in SPLITS}, facts)
 
 
-def prepare_unsplit(recipe: Recipe[Any], source: Source, commit: str | None = None) -> Prepared:
+def prepare_unsplit(recipe: Recipe[Any], source: Source, settings: Settings, commit: str | None = None) -> Prepared:
     """All rows of the source, checked, as the split `test`: rows that were kept apart from any training.
 
     Raises:
         RecipeError: an unreadable source; every broken row with its number.
     """
-    located, rows, examples = _read(recipe, source, commit)
-    _check_marks(recipe, rows)
-    counts = _counts(recipe, rows, examples, {"test": list(range(len(rows)))})
-    return Prepared({"test": rows}, {"source": _source_facts(source, located), "rows_read": len(rows)} | counts)
+    read = _read(recipe, source, settings, commit)
+    some = _some(list(range(len(read.rows))), settings.max_test_rows, settings.seed)
+    test, unmarkable = _markable(recipe, read, some, settings)
+    facts = {"source": _source_facts(source, read.located), "rows_read": len(read.rows) + len(read.faults)}
+    facts |= _counts(recipe, read.rows, read.examples, {"test": test}) | _oddities(recipe, read, unmarkable)
+    return _checked(recipe, {"test": [read.rows[i] for i in test]}, facts)
 
 
-def _read(recipe: Recipe[Any], source: Source, commit: str | None) -> tuple[Located, list[Any], list[Example]]:
+@dataclasses.dataclass(frozen=True)
+class _Read:
+    """What a source holds: its records, and of each the row and what splitting needs of it; and those left out."""
+
+    located: Located
+    records: list[Record]
+    rows: list[Any]
+    examples: list[Example]
+    faults: list[Fault]
+
+
+def _read(recipe: Recipe[Any], source: Source, settings: Settings, commit: str | None) -> _Read:
     located = source.at(commit).locate()
     fields = [field.name for field in dataclasses.fields(recipe.row_type())]
     records = read_records(located, fields)
-    rows = typed_rows(records, recipe.row_type())
-    return located, rows, _examples(recipe, records, rows)
+    typed, faults = rows_and_faults(records, recipe.row_type())
+    kept: list[tuple[Record, Any, Example]] = []
+    for record, row in typed:
+        try:
+            kept.append((record, row, _example(recipe, row)))
+        except RecipeError as error:
+            faults.append((record, str(error)))
+    faults.sort(key=lambda fault: (fault[0].file, fault[0].number))
+    if faults and (not settings.leave_out_faulty_rows or not kept):
+        raise faulty_rows(faults, len(records))
+    return _Read(located, [one for one, _, _ in kept], [row for _, row, _ in kept], [e for _, _, e in kept], faults)
+
+
+def _example(recipe: Recipe[Any], row: Any) -> Example:
+    """What splitting needs to know of a row.
+
+    Raises:
+        RecipeError: when the recipe cannot make a question and an answer of it.
+    """
+    choices, completion = recipe.choices(row), recipe.completion(row)
+    faults = []
+    if choices is not None and completion not in choices:
+        faults.append(f"the answer {completion!r} is not one of {', '.join(choices)}.")
+    if choices is not None and len({repr(recipe.parse(choice)) for choice in choices}) < len(choices):
+        faults.append(f"the choices {', '.join(choices)} are not read as so many different answers.")
+    if not completion.strip():
+        faults.append("the answer is empty.")
+    if faults:
+        raise RecipeError(" ".join(faults))
+    return Example(recipe.prompt(row), completion, choices is not None, recipe.group(row))
+
+
+def _markable(
+    recipe: Recipe[Any], read: _Read, test: list[int], settings: Settings
+) -> tuple[list[int], list[Fault]]:  # fmt: skip
+    """The test rows to which answers can be marked, and the others with the reason."""
+    faults: dict[int, Fault] = {}
+    for number in test if marks_each_row(recipe) else ():
+        row = read.rows[number]
+        try:
+            recipe.mark(row, recipe.parse(recipe.completion(row)))
+        except RecipeError as error:
+            faults[number] = (read.records[number], str(error))
+    if faults and (not settings.leave_out_faulty_rows or len(faults) == len(test)):
+        raise faulty_rows(list(faults.values()), len(test))
+    return [number for number in test if number not in faults], list(faults.values())
+
+
+def _oddities(recipe: Recipe[Any], read: _Read, unmarkable: Sequence[Fault]) -> dict[str, Any]:
+    """What is to be told of rows that were left out, and of all the others; nothing where there is nothing."""
+    found = {
+        "faulty": {"rows": len(read.faults), "first": faults_in_words(read.faults[:NAMED])},
+        "unmarkable": {"rows": len(unmarkable), "first": faults_in_words(unmarkable[:NAMED])},
+    }
+    remarks = list(recipe.remarks(read.rows))
+    return {name: own for name, own in found.items() if own["rows"]} | ({"remarks": remarks} if remarks else {})
 
 
 def _source_facts(source: Source, located: Located) -> dict[str, Any]:
@@ -111,10 +183,10 @@ def _counts(
     }
 
 
-def _some(numbers: list[int], settings: Settings) -> list[int]:
-    """At most `max_train_rows` of the numbers, in their order; fewer ones are always among more."""
-    drawn = random.Random(settings.seed).sample(numbers, len(numbers))
-    kept = set(drawn[: settings.max_train_rows])
+def _some(numbers: list[int], most: int | None, seed: int) -> list[int]:
+    """At most so many of the numbers, in their order; fewer ones are always among more."""
+    drawn = random.Random(seed).sample(numbers, len(numbers))
+    kept = set(drawn[:most])
     return [number for number in numbers if number in kept]
 
 
@@ -179,6 +251,10 @@ def in_words(facts: Mapping[str, Any]) -> list[str]:
     }
     if any(left.values()):
         lines.append("left out: " + ", ".join(f"{count:,} {why}" for why, count in left.items() if count))
+    for name, what in (("faulty", "left out as they are broken"), ("unmarkable", "left out of the test split")):
+        if name in facts:
+            lines += [f"{plural(facts[name]['rows'], 'row')} {what}:", *(f"  {one}" for one in _first(facts[name]))]
+    lines += facts.get("remarks", ())
     if facts["near_duplicates"]:
         lines.append(
             f"{facts['near_duplicates']:,} near-duplicates (token Jaccard >= "
@@ -187,28 +263,22 @@ def in_words(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _check_marks(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
-    """Marks the gold answers as the evaluation will, so that a fault in score() is told before the training."""
+def _first(faults: Mapping[str, Any]) -> list[str]:
+    """The first faults, and how many more there are."""
+    shown = faults["first"][:SHOWN_FAULTS]
+    more = faults["rows"] - len(shown)
+    return [*shown, *([f"(and {more:,} more; see data.json)"] if more else [])]
+
+
+def _checked(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]], facts: dict[str, Any]) -> Prepared:
+    """The rows, after marking the gold answers as the evaluation will: a fault in score() is told before the training.
+
+    Raises:
+        RecipeError: when the gold answers do not get full marks.
+    """
     for check in (scores_lie_in_0_to_1, marks_the_gold_completion_full):
         try:
-            check(recipe, rows)
+            check(recipe, rows["test"])
         except RecipeError as error:
             raise RecipeError(f"recipe {recipe.name!r}: {error} Run hf-finetune check.") from error
-
-
-def _examples(recipe: Recipe[Any], records: Sequence[Record], rows: Sequence[Any]) -> list[Example]:
-    examples: list[Example] = []
-    faults: list[tuple[Record, str]] = []
-    for record, row in zip(records, rows, strict=True):
-        choices = recipe.choices(row)
-        completion = recipe.completion(row)
-        if choices is not None and completion not in choices:
-            faults.append((record, f"the answer {completion!r} is not one of {', '.join(choices)}."))
-        if choices is not None and len({repr(recipe.parse(choice)) for choice in choices}) < len(choices):
-            faults.append((record, f"the choices {', '.join(choices)} are not read as so many different answers."))
-        if not completion.strip():
-            faults.append((record, "the answer is empty."))
-        examples.append(Example(recipe.prompt(row), completion, choices is not None, recipe.group(row)))
-    if faults:
-        raise faulty_rows(faults, len(records))
-    return examples
+    return Prepared(rows, facts)

@@ -57,21 +57,37 @@ class Recipe(ABC, Generic[Row]):
     def parse(self, text: str) -> Any | None:
         """What an answer says, or None when it cannot be read; never raises."""
 
-    @abstractmethod
+    def mark(self, row: Row, prediction: Any) -> dict[str, float]:
+        """One row's marks in 0-1; a mark that does not apply to the row is left out. None: an unreadable answer.
+
+        Either this is defined, and the metrics are the means of the marks, or `score()` itself.
+
+        Raises:
+            RecipeError: when no answer to this row can be marked, as its gold answer fails: it is no test row then.
+        """
+        raise NotImplementedError
+
     def score(self, rows: Sequence[Row], predictions: Sequence[Any]) -> dict[str, float]:
-        """Marks in 0-1 for one parsed answer a row; None is an answer that could not be read."""
+        """Metrics in 0-1 for one parsed answer a row; None is an answer that could not be read."""
+        return mean_marks([self.mark(row, prediction) for row, prediction in zip(rows, predictions, strict=True)])
 
     def choices(self, row: Row) -> Sequence[str] | None:
         """The closed set of answers, then scored by likelihood, with probabilities; None: open answers."""
         return None
 
     def correct(self, row: Row, prediction: Any) -> bool:
-        """One row's mark."""
+        """Whether an answer is right."""
+        if marks_each_row(self):
+            return self.mark(row, prediction).get(self.primary_metric) == 1.0
         return prediction is not None and bool(prediction == self.parse(self.completion(row)))
 
     def group(self, row: Row) -> Hashable | None:
         """What must stay on one side of the split: rows of one company, or of one query template."""
         return None
+
+    def remarks(self, rows: Sequence[Row]) -> Sequence[str]:
+        """What a reader should know of the rows, a sentence each, such as figures that cannot be: shown and kept."""
+        return ()
 
     @classmethod
     def row_type(cls) -> type[Any]:
@@ -85,6 +101,18 @@ class Recipe(ABC, Generic[Row]):
                     )
                 return arguments[0]
         raise RecipeError(f"{cls.__name__}: its row type is not named. Write class {cls.__name__}(Recipe[YourRow]).")
+
+
+def marks_each_row(recipe: Recipe[Any]) -> bool:
+    """Whether the metrics are the means of the rows' own marks."""
+    return type(recipe).score is Recipe.score
+
+
+def mean_marks(marks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each mark over the rows that have it."""
+    names = dict.fromkeys(name for own in marks for name in own)
+    found = {name: [own[name] for own in marks if name in own] for name in names}
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 def shares_choices(recipe: Recipe[Any], rows: Sequence[Any]) -> bool:
@@ -142,6 +170,8 @@ def load_recipe(path_or_name: str) -> Recipe[Any]:
     abstract = sorted(getattr(recipe_class, "__abstractmethods__", ()))
     wanted = ("base_model", "dataset", "license", "primary_metric")
     missing = [*abstract, *(name for name in wanted if not hasattr(recipe_class, name))]
+    if recipe_class.score is Recipe.score and recipe_class.mark is Recipe.mark:
+        missing.append("mark (or score)")
     if missing:
         raise RecipeError(f"{path_or_name}: {recipe_class.__name__} does not define {', '.join(missing)}. Add them.")
     return recipe_class()

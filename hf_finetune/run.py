@@ -26,7 +26,9 @@ FREE_SETTINGS = (
     "keep_tokens", "gates",
 )  # fmt: skip
 """Settings that may be others when a run is gone on with: what is trained and answered does not depend on them."""
-EVALUATION_SETTINGS = ("few_shot", "few_shot_draws", "baseline", "num_samples", "temperature", "measure_forgetting")
+EVALUATION_SETTINGS = (
+    "few_shot", "few_shot_draws", "baseline", "num_samples", "temperature", "measure_forgetting", "max_test_rows",
+)  # fmt: skip
 """Settings that only the evaluation reads."""
 
 SESSION_FACTS = (

@@ -157,6 +157,10 @@ class Settings(BaseModel):
     """Share of the rows that are only evaluated."""
     max_train_rows: Positive | None = None
     """Learn from so many rows of the training split only; fewer ones are always part of more."""
+    max_test_rows: Positive | None = None
+    """Evaluate on so many rows of the test split only."""
+    leave_out_faulty_rows: bool = False  # ours: a broken row is better mended
+    """Go on without rows that are broken or cannot be marked, which are named and counted, instead of stopping."""
     near_duplicate_similarity: float = Field(default=0.8, gt=0, le=1)  # Lee et al., arXiv:2107.06499
     """Token Jaccard index from which two prompts must not stand in two splits."""
 
@@ -179,7 +183,14 @@ class Settings(BaseModel):
         return given
 
     @field_validator(
-        "run_name", "neftune_noise_alpha", "price_per_hour", "group_by", "baseline", "max_train_rows", mode="before"
+        "run_name",
+        "neftune_noise_alpha",
+        "price_per_hour",
+        "group_by",
+        "baseline",
+        "max_train_rows",
+        "max_test_rows",
+        mode="before",
     )
     @classmethod
     def _none(cls, value: object) -> object:

@@ -390,6 +390,36 @@ def test_a_field_with_a_default_may_be_blank_or_absent() -> None:
     assert rows == [Priced("a", 1), Priced("b", 2)]
 
 
+@dataclass(frozen=True)
+class Filed:
+    text: str
+    house_price: float | None = None
+    database: Path | None = None
+
+
+@pytest.mark.parametrize("column", ["housePrice", "House Price", "HOUSE_PRICE", "house_price"])
+def test_a_column_is_found_where_only_case_spaces_and_underscores_differ(column: str) -> None:
+    assert typed_rows(records({"Text": "a", column: 2.5}), Filed) == [Filed("a", 2.5)]
+
+
+def test_two_columns_that_could_be_one_field_are_none() -> None:
+    assert typed_rows(records({"text": "a", "House Price": 1.0, "housePrice": 2.0}), Filed) == [Filed("a")]
+
+
+def test_a_column_of_the_fields_own_name_goes_before_one_that_is_like_it() -> None:
+    assert typed_rows(records({"text": "a", "Text": "b"}), Filed) == [Filed("a")]
+
+
+def test_an_empty_cell_is_no_value_where_a_field_has_a_default(tmp_path: Path) -> None:
+    read = records_of(tmp_path, "rows.csv", "text,house_price\na,\nb,2.5\n")
+    assert typed_rows(read, Filed) == [Filed("a"), Filed("b", 2.5)]
+
+
+def test_a_relative_path_is_taken_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    read = records_of(tmp_path, "rows.jsonl", '{"text": "a", "database": "sub/a.sqlite"}\n{"text": "b"}\n')
+    assert [row.database for row in typed_rows(read, Filed)] == [tmp_path / "sub" / "a.sqlite", None]
+
+
 @pytest.mark.parametrize("written", ["nan", "NaN", "inf", "-Infinity", "1e999"])
 def test_a_number_that_is_not_finite_is_a_fault_in_csv(tmp_path: Path, written: str) -> None:
     read = records_of(tmp_path, "rows.csv", f"text,shares,price\na,2,1.5\nb,3,{written}\n")

@@ -191,7 +191,7 @@ def test_choices_that_are_read_alike_are_named(tmp_path: Path) -> None:
 
 def test_rows_kept_apart_are_neither_split_nor_thinned_out(tmp_path: Path) -> None:
     rows = [row(1, "yes"), row(1, "yes"), row(1, "no")]
-    ready = prepare_unsplit(Closed(), source(tmp_path, rows))
+    ready = prepare_unsplit(Closed(), source(tmp_path, rows), Settings())
     assert [own.label for own in ready.rows["test"]] == ["yes", "yes", "no"]
     assert (ready.facts["rows"], ready.facts["answers"]) == ({"test": 3}, {"test": {"no": 1, "yes": 2}})
 
@@ -265,3 +265,106 @@ def test_a_reason_without_rows_is_not_told() -> None:
 def test_near_duplicates_are_told_with_the_similarity() -> None:
     lines = in_words(facts_with(near_duplicates=1500))
     assert lines[1:] == ["1,500 near-duplicates (token Jaccard >= 0.8) kept on one side of the split"]
+
+
+class Marked(Open):
+    """Marks each row; some rows cannot be asked, and some cannot be marked."""
+
+    def prompt(self, row: Row) -> str:
+        if "mute" in row.company:
+            raise RecipeError("there is nothing to ask. Write a text.")
+        return super().prompt(row)
+
+    def mark(self, row: Row, prediction: Any) -> dict[str, float]:
+        if "unmarkable" in row.company:
+            raise RecipeError("its gold answer fails. Mend it.")
+        return {"accuracy": float(prediction == row.label)}
+
+    score = Recipe.score
+
+    def group(self, row: Row) -> str | None:
+        return None
+
+    def remarks(self, rows: Sequence[Row]) -> Sequence[str]:
+        return [f"{len(rows)} rows are remarkable."]
+
+
+LENIENT = SETTINGS.model_copy(update={"leave_out_faulty_rows": True})
+
+
+def odd_rows(count: int = 40) -> list[dict[str, str]]:
+    """Rows of which the seventh cannot be asked, the eighth has no label, and every third cannot be marked."""
+    rows = [row(number, "yes", company="unmarkable" if number % 3 == 0 else "") for number in range(1, count + 1)]
+    rows[6]["company"] = "mute"
+    del rows[7]["label"]
+    return rows
+
+
+def test_faulty_rows_stop_the_run_unless_they_may_be_left_out(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        prepare(Marked(), source(tmp_path, odd_rows()), SETTINGS)
+    told = str(caught.value)
+    assert "2 faults in 40 rows" in told
+    assert "row 7: there is nothing to ask. Write a text." in told
+    assert "row 8: 'label' is missing" in told
+
+
+def test_rows_that_cannot_be_marked_stop_the_run_unless_they_may_be_left_out(tmp_path: Path) -> None:
+    rows = [row(number, "yes", company="unmarkable" if number % 3 == 0 else "") for number in range(1, 41)]
+    with pytest.raises(RecipeError, match=r"row \d+: its gold answer fails\. Mend it\."):
+        prepare(Marked(), source(tmp_path, rows), SETTINGS)
+
+
+def test_rows_left_out_are_counted_and_named_and_the_rest_is_used(tmp_path: Path) -> None:
+    ready = prepare(Marked(), source(tmp_path, odd_rows()), LENIENT)
+    facts = ready.facts
+    assert facts["rows_read"] == 40
+    assert facts["faulty"]["rows"] == 2
+    assert [line.split(":")[0] for line in facts["faulty"]["first"]] == ["row 7", "row 8"]
+    unmarkable = facts["unmarkable"]["rows"]
+    assert unmarkable > 0
+    assert sum(map(len, ready.rows.values())) == 38 - unmarkable
+    assert not any(one.company == "unmarkable" for one in ready.rows["test"])
+    assert any(one.company == "unmarkable" for one in ready.rows["train"])  # it can still be learned from
+
+
+def test_rows_left_out_and_remarks_are_told(tmp_path: Path) -> None:
+    facts = prepare(Marked(), source(tmp_path, odd_rows()), LENIENT).facts
+    lines = in_words(facts | {"max_length": 9, "longer_than_max_length": dict.fromkeys(SPLITS, 0)})
+    assert "2 rows left out as they are broken:" in lines
+    assert "  row 7: there is nothing to ask. Write a text." in lines
+    assert any(line.endswith("left out of the test split:") for line in lines)
+    assert "38 rows are remarkable." in lines
+
+
+def test_more_left_out_rows_than_are_shown_are_counted(tmp_path: Path) -> None:
+    rows = [row(number, "yes", company="mute" if number < 8 else "") for number in range(40)]
+    facts = prepare(Marked(), source(tmp_path, rows), LENIENT).facts
+    lines = in_words(facts | {"max_length": 9, "longer_than_max_length": dict.fromkeys(SPLITS, 0)})
+    assert "  (and 3 more; see data.json)" in lines
+
+
+def test_rows_that_are_all_broken_stop_the_run(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="20 faults in 20 rows"):
+        prepare(Marked(), source(tmp_path, [row(number, "yes", company="mute") for number in range(20)]), LENIENT)
+
+
+def test_a_test_split_without_a_row_that_can_be_marked_stops_the_run(tmp_path: Path) -> None:
+    rows = [row(number, "yes", company="unmarkable") for number in range(20)]
+    with pytest.raises(RecipeError, match="4 faults in 4 rows"):
+        prepare(Marked(), source(tmp_path, rows), LENIENT)
+
+
+def test_clean_rows_have_no_word_of_what_was_left_out(tmp_path: Path) -> None:
+    facts = prepare(Open(), source(tmp_path, [row(number, "yes") for number in range(20)]), LENIENT).facts
+    assert not {"faulty", "unmarkable", "remarks"} & set(facts)
+
+
+def test_fewer_test_rows_are_part_of_more(tmp_path: Path) -> None:
+    given = source(tmp_path, [row(number, "yes") for number in range(40)])
+    drawn = [prepare(Open(), given, SETTINGS.model_copy(update={"max_test_rows": most})) for most in (3, 5, None)]
+    few, more, every = (set(one.rows["test"]) for one in drawn)
+    assert (len(few), len(more), len(every)) == (3, 5, 8)
+    assert few < more < every
+    assert [one.facts.get("test_rows_left_out") for one in drawn] == [5, 3, None]
+    assert drawn[0].rows["train"] == drawn[2].rows["train"]

@@ -194,6 +194,27 @@ def test_a_second_name_for_the_class_is_no_second_recipe(tmp_path: Path) -> None
     assert load_recipe(write(tmp_path, "alias.py", ONE + "\nDefault = One\n")).name == "one"
 
 
+class RowByRow(Small):
+    """Marks each row, some with a mark of their own."""
+
+    score = Recipe.score
+
+    def mark(self, row: Row, prediction: Any) -> dict[str, float]:
+        right = float(prediction == row.label)
+        return {"accuracy": right} | ({"accuracy_short": right} if len(row.text) < 3 else {})
+
+
+def test_metrics_are_the_means_of_the_marks_over_the_rows_that_have_them() -> None:
+    rows = [Row("a", "yes"), Row("b", "no"), Row("long", "no"), Row("longer", "no")]
+    scores = RowByRow().score(rows, ["yes", None, "no", "no"])
+    assert scores == {"accuracy": 0.75, "accuracy_short": 0.5}
+
+
+def test_an_answer_is_right_where_its_mark_is_full() -> None:
+    assert RowByRow().correct(Row("a", "yes"), "yes")
+    assert not RowByRow().correct(Row("a", "yes"), None)
+
+
 def test_missing_attributes_are_all_named(tmp_path: Path) -> None:
     source = (
         "from hf_finetune import Recipe, register\n"
@@ -203,7 +224,8 @@ def test_missing_attributes_are_all_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(write(tmp_path, "bare.py", source))
     assert str(caught.value).endswith(
-        "bare.py: Bare does not define completion, parse, score, base_model, dataset, primary_metric. Add them."
+        "bare.py: Bare does not define completion, parse, base_model, dataset, primary_metric, mark (or score). "
+        "Add them."
     )
 
 
@@ -267,7 +289,7 @@ def test_a_clash_of_two_names_does_not_touch_a_third(tmp_path: Path) -> None:
 def test_recipes_are_listed_by_name_without_importing_them(tmp_path: Path) -> None:
     install(tmp_path, "zeta-recipes", "zz = no_such_module:Recipe\naa = zeta_recipes:Recipe")
     write(tmp_path, "zeta_recipes.py", "raise RuntimeError('imported')")
-    assert told(tmp_path, "print(*installed_recipes())") == "aa finsent zz"
+    assert told(tmp_path, "print(*installed_recipes())") == "aa finsent text2sql zz"
 
 
 def test_only_the_recipe_that_is_asked_for_is_imported(tmp_path: Path) -> None:

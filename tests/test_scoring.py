@@ -17,7 +17,7 @@ from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json, write_json
 from hf_finetune.gates import check_gates, refuse_unmeasured
 from hf_finetune.intervals import bootstrap_intervals
-from hf_finetune.recipe import load_recipe
+from hf_finetune.recipe import Recipe, load_recipe
 from hf_finetune.report import Answer, Report
 from hf_finetune.scoring import check_evaluation, make_report
 from hf_finetune.settings import Settings
@@ -174,6 +174,30 @@ def test_the_interval_covers_the_score_and_is_the_same_each_time() -> None:
     assert low < FINSENT.score(test, predictions)["macro_f1"] < high
     assert first == bootstrap_intervals(FINSENT, test, {"base": [predictions], "tuned": [predictions]})
     assert first["gain"] == [0, 0]
+
+
+def test_marking_each_row_once_gives_the_intervals_of_marking_all_again() -> None:
+    calls: Counter[str] = Counter()
+
+    class Again(type(FINSENT)):  # type: ignore[misc]  # the recipe's class is known when the file is loaded
+        primary_metric = "accuracy"
+
+        def score(self, rows: Any, predictions: Any) -> dict[str, float]:
+            return {"accuracy": sum(map(operator.eq, (row.label for row in rows), predictions)) / len(rows)}
+
+    class Once(type(FINSENT)):  # type: ignore[misc]
+        primary_metric = "accuracy"
+        score = Recipe.score
+
+        def mark(self, row: Any, prediction: Any) -> dict[str, float]:
+            calls["mark"] += 1
+            return {"accuracy": float(row.label == prediction)}
+
+    test = rows(40)
+    given = {name: [[a.prediction for a in answers(test, wrong)]] for name, wrong in
+             (("base", set(range(20))), ("tuned", {3}))}  # fmt: skip
+    assert bootstrap_intervals(Once(), test, given) == bootstrap_intervals(Again(), test, given)
+    assert calls["mark"] == 2 * len(test)
 
 
 def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:

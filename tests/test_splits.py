@@ -325,3 +325,26 @@ def test_words_are_compared_without_case_signs_and_order() -> None:
 )
 def test_the_jaccard_index_is_intersection_over_union(left: str, right: str, index: float) -> None:
     assert jaccard(tokens(left), tokens(right)) == index
+
+
+def test_lines_that_many_prompts_share_do_not_make_them_alike() -> None:
+    """As the schemas of a few databases, each with many questions."""
+    schemas = [" ".join(f"table{n}_{column}" for column in range(40)) for n in range(4)]
+    prompts = [f"{schemas[n % 4]}\nHow many of {n} {n * n}?" for n in range(60)]
+    assert varying_parts(prompts)[5] == "5 25?"
+    assert not list(near_duplicate_pairs(varying_parts(prompts), 0.8))
+
+
+def test_lines_that_few_prompts_share_are_part_of_what_they_are() -> None:
+    """As the paragraphs of a text that stands there twice, but for its last line."""
+    others = [f"some{n} other{n}\nwords{n} here{n}" for n in range(40)]
+    prompts = [
+        "a long common paragraph of ten words in all here\nend",
+        "a long common paragraph of ten words in all here\nfin",
+    ]
+    assert list(near_duplicate_pairs(varying_parts([*prompts, *others]), 0.8)) == [(0, 1)]
+
+
+def test_a_prompt_of_shared_lines_alone_is_compared_as_it_is() -> None:
+    prompts = ["same line"] * 12 + [f"same line\n{n}" for n in range(3)]
+    assert "" not in varying_parts(prompts)[12:]

@@ -3,13 +3,20 @@
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Sequence
-from typing import Any, TypeVar, get_type_hints
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from hf_finetune.data.reading import Record
 from hf_finetune.errors import RecipeError, many_faults, nearest
 
 Row = TypeVar("Row")
+
+
+Fault = tuple[Record, str]
+"""A broken record, and what is wrong with it."""
 
 
 def typed_rows(records: Sequence[Record], row_type: type[Row]) -> list[Row]:
@@ -18,18 +25,34 @@ def typed_rows(records: Sequence[Record], row_type: type[Row]) -> list[Row]:
     Raises:
         RecipeError: with the number and the fault of each row that does not fit the type.
     """
+    rows, faults = rows_and_faults(records, row_type)
+    if faults:
+        raise faulty_rows(faults, len(records))
+    return [row for _, row in rows]
+
+
+def rows_and_faults(records: Sequence[Record], row_type: type[Row]) -> tuple[list[tuple[Record, Row]], list[Fault]]:
+    """The records that fit the type with their rows, and the others with what is wrong with them.
+
+    A column is found for a field also where only case, spaces or underscores differ. A path is taken from the folder of
+    the file that names it; an empty cell of a csv is no value for a field that has a default and is no text.
+    """
     from pydantic import TypeAdapter, ValidationError
 
-    adapter = TypeAdapter(row_type)
-    rows: list[Row] = []
-    faults: list[tuple[Record, str]] = []
+    adapter, fields = TypeAdapter(row_type), dataclasses.fields(row_type)  # type: ignore[arg-type]  # a dataclass
+    hints = get_type_hints(row_type)
+    paths = [name for name, hint in hints.items() if Path in (hint, *get_args(hint))]
+    optional = {one.name for one in fields if one.default is not dataclasses.MISSING and hints[one.name] is not str}
+    rows: list[tuple[Record, Row]] = []
+    faults: list[Fault] = []
     for record in records:
+        values = _by_field(record.values, tuple(one.name for one in fields))
         try:
             # Strict JSON for files that know types: "2" in a jsonl is text, not a number.
             row = (
-                adapter.validate_strings(record.values)
+                adapter.validate_strings({name: v for name, v in values.items() if v != "" or name not in optional})
                 if record.is_text
-                else adapter.validate_json(json.dumps(record.values, default=_as_text), strict=True)
+                else adapter.validate_json(json.dumps(values, default=_as_text), strict=True)
             )
         except ValidationError as error:
             faults.append((record, _in_words(error.errors(), record)))
@@ -37,18 +60,49 @@ def typed_rows(records: Sequence[Record], row_type: type[Row]) -> list[Row]:
         unusable = _unusable(row)
         if unusable:
             faults.append((record, " ".join(unusable)))
-        rows.append(row)
-    if faults:
-        raise faulty_rows(faults, len(records))
-    return rows
+        else:
+            rows.append((record, _with_paths(row, paths, record.folder)))
+    return rows, faults
 
 
-def faulty_rows(faults: Sequence[tuple[Record, str]], total: int) -> RecipeError:
+def faulty_rows(faults: Sequence[Fault], total: int) -> RecipeError:
     """One error for all faulty rows, each with its number, and with its file where the source has several."""
-    files = list(dict.fromkeys(record.file for record, _ in faults))
-    several = len(files) > 1
-    lines = [f"{record.file + ', ' if several else ''}row {record.number}: {fault}" for record, fault in faults]
-    return many_faults(", ".join(files), lines, total)
+    return many_faults(", ".join(_files(faults)), faults_in_words(faults), total)
+
+
+def faults_in_words(faults: Sequence[Fault]) -> list[str]:
+    """A line for each fault, with the row's number, and its file where there are several."""
+    several = len(_files(faults)) > 1
+    return [f"{record.file + ', ' if several else ''}row {record.number}: {fault}" for record, fault in faults]
+
+
+def _files(faults: Sequence[Fault]) -> list[str]:
+    return list(dict.fromkeys(record.file for record, _ in faults))
+
+
+def _by_field(values: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+    """The values under the names of the fields."""
+    names = _field_names(tuple(values), fields)
+    return {names[column]: value for column, value in values.items()}
+
+
+@lru_cache
+def _field_names(columns: tuple[str, ...], fields: tuple[str, ...]) -> dict[str, str]:
+    """The field that each column is: itself, or the one field of that name but for case, spaces and underscores."""
+    lacking = {_folded(name): name for name in fields if name not in columns}
+    folded = [_folded(column) for column in columns]
+    found = {column: lacking.get(_folded(column), column) for column in columns if folded.count(_folded(column)) == 1}
+    return {column: column if column in fields else found.get(column, column) for column in columns}
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\s_]", "", name).lower()
+
+
+def _with_paths(row: Row, names: Sequence[str], folder: Path) -> Row:
+    """The row with its relative paths taken from a folder."""
+    own = {name: folder / getattr(row, name) for name in names if getattr(row, name) is not None}
+    return dataclasses.replace(row, **own) if own else row  # type: ignore[type-var]  # a dataclass
 
 
 def _as_text(value: Any) -> str:

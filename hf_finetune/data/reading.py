@@ -5,7 +5,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ class Record:
     values: dict[str, Any]
     is_text: bool = False
     """True where the format knows no types, so that numbers arrive as text (csv, txt)."""
+    folder: Path = Path()
+    """Where the file lies: what a row names by a relative path lies there too."""
 
 
 def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
@@ -38,7 +40,11 @@ def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
         RecipeError: an unreadable file, naming every broken line; or no rows at all.
     """
     names, member = located.file_names, located.member
-    records = [record for path, name in names.items() for record in _read(path, name, member, fields)]
+    records = [
+        replace(record, folder=path.parent)
+        for path, name in names.items()
+        for record in _read(path, name, member, fields)
+    ]
     if not records:
         raise RecipeError(f"{located.name}: holds no rows. Give it rows with the fields {', '.join(fields)}.")
     return records

@@ -15,6 +15,8 @@ from hf_finetune.errors import RecipeError, plural
 SPLITS = ("train", "validation", "test")
 FEWEST = 10
 """Independent rows that 80/10/10 needs."""
+COMMON = 0.05
+"""The share of prompts from which a line that they have is no mark of any of them."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,18 @@ def near_duplicate_pairs(texts: Sequence[str], similarity: float) -> Iterable[tu
 
 
 def varying_parts(prompts: Sequence[str]) -> list[str]:
-    """The prompts less the words all of them begin and end with: a long instruction would make all look alike."""
-    split = [prompt.split() for prompt in prompts]
-    shortest = min((len(words) for words in split), default=0)
+    """What tells prompts apart: less the lines that many share, and the words that all begin and end with.
+
+    A long instruction, or the schema that a tenth of the questions are about, would make all of them look alike.
+    """
     if len(set(prompts)) < 2:
         return list(prompts)
+    lines = [[line.strip() for line in prompt.splitlines()] for prompt in prompts]
+    shared = Counter(line for own in lines for line in set(own))
+    common = {line for line, count in shared.items() if count >= max(FEWEST, COMMON * len(prompts))}
+    split = [" ".join(line for line in own if line not in common).split() for own in lines]
+    split = [words or prompt.split() for words, prompt in zip(split, prompts, strict=True)]
+    shortest = min(map(len, split))
     head = next((i for i in range(shortest) if len({words[i] for words in split}) > 1), shortest)
     tail = next((i for i in range(shortest - head) if len({words[-1 - i] for words in split}) > 1), shortest - head)
     return [" ".join(words[head : len(words) - tail]) for words in split]
