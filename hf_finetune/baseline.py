@@ -1,8 +1,9 @@
-"""TF-IDF with logistic regression on the same rows: what needs no GPU, and often does as well."""
+"""TF-IDF on the same rows, which needs no GPU and often does as well: a regression, or the nearest row's answer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hf_finetune.data.splits import varying_parts
 from hf_finetune.errors import RecipeError
 from hf_finetune.recipe import Recipe, shares_choices
 from hf_finetune.report import Answer
@@ -24,10 +25,11 @@ def check_baseline(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> No
         raise RecipeError(
             "baseline: TF-IDF learns from training rows, and there are none here. Leave baseline=tfidf out."
         )
-    if not shares_choices(recipe, [row for own in rows.values() for row in own]):
+    every = [row for own in rows.values() for row in own]
+    if not shares_choices(recipe, every) and not _are_open(recipe, every):
         raise RecipeError(
-            "baseline: TF-IDF can only choose among answers that all rows share, and this recipe's are others. "
-            "Leave baseline=tfidf out."
+            "baseline: TF-IDF can choose among answers that all rows share, or give the nearest row's, and this "
+            "recipe's are others in each row. Leave baseline=tfidf out."
         )
     if find_spec("sklearn") is None:
         raise RecipeError("baseline: scikit-learn is not installed. Install it with: pip install 'hf_finetune[tfidf]'")
@@ -40,11 +42,32 @@ def check_baseline(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> No
 
 
 def tfidf_answers(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> list[Answer]:
-    """The answers to the test rows of a logistic regression on the words, and pairs of words, of the prompts.
+    """The answers to the test rows by the words, and pairs of words, of the prompts of the training rows.
 
-    It learns from the training rows; the regularisation strength is the one with the highest primary metric on the
-    validation rows.
+    Closed answers are those of a logistic regression, of the regularisation strength with the highest primary metric
+    on the validation rows; an open answer is that of the training row whose prompt is nearest by cosine.
     """
+    if _are_open(recipe, rows["test"]):
+        return _nearest_answers(recipe, rows)
+    return _regression_answers(recipe, rows)
+
+
+def _are_open(recipe: Recipe[Any], rows: Sequence[Any]) -> bool:
+    return all(recipe.choices(row) is None for row in rows)
+
+
+def _nearest_answers(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> list[Answer]:
+    """What prompts share, as a schema, is no sign of likeness, so it is left out."""
+    prompts = [recipe.prompt(row) for name in ("train", "test") for row in rows[name]]
+    vectors = _vectorizer().fit_transform(varying_parts(prompts))
+    train = len(rows["train"])
+    nearest = (vectors[train:] @ vectors[:train].T).argmax(axis=1).A1.tolist()
+    texts = [recipe.completion(rows["train"][number]) for number in nearest]
+    given = [(row, text, recipe.parse(text)) for row, text in zip(rows["test"], texts, strict=True)]
+    return [Answer(text, prediction, recipe.correct(row, prediction)) for row, text, prediction in given]
+
+
+def _regression_answers(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> list[Answer]:
     from sklearn.linear_model import LogisticRegression
 
     answers = [recipe.completion(row) for row in rows["train"]]

@@ -142,7 +142,7 @@ class Settings(BaseModel):
     few_shot_draws: Positive = 3  # ours: the choice of examples matters (arXiv:2102.09690)
     """How often the rows to show are drawn; the column is the mean."""
     baseline: Literal["tfidf"] | None = None
-    """A column of TF-IDF with logistic regression, which needs no GPU, beside closed answers."""
+    """A column of TF-IDF, which needs no GPU: a logistic regression, or the nearest training row's answer."""
     num_samples: int = Field(default=0, ge=0)  # ours
     """Answers sampled to each open question, for pass@k (arXiv:2107.03374); 0: none."""
     temperature: float = Field(default=0.8, gt=0)  # arXiv:2107.03374, section 3.3: the best for 100 samples

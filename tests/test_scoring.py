@@ -396,7 +396,7 @@ def test_texts_are_scored_by_likeness_and_samples_by_pass_at_k() -> None:
 class OpenSentiment(type(FINSENT)):  # type: ignore[misc]  # its class is known at run time only
     """The same task with open answers."""
 
-    def choices(self, row: Any) -> None:
+    def choices(self, row: Any) -> tuple[str, ...] | None:
         return None
 
 
@@ -419,9 +419,28 @@ def test_tfidf_on_one_class_answers_that_class() -> None:
     assert [answer.text for answer in given] == ["neutral"] * 3
 
 
-def test_tfidf_cannot_write_answers() -> None:
-    with pytest.raises(RecipeError, match="TF-IDF can only choose among answers that all rows share"):
-        check_evaluation(OpenSentiment(), split_rows(9), Settings(baseline="tfidf"))
+def test_tfidf_gives_the_answer_of_the_nearest_training_row_where_answers_are_open() -> None:
+    words = {"negative": "loss fell", "neutral": "meeting held", "positive": "profit rose"}
+    some = [Sentence(f"{words[LABELS[i % 3]]} {i}", LABELS[i % 3]) for i in range(60)]
+    split = {"train": some[:42], "test": some[42:]}
+    check_evaluation(OpenSentiment(), split, Settings(baseline="tfidf"))
+    given = tfidf_answers(OpenSentiment(), split)
+    assert [answer.text for answer in given] == [row.label for row in split["test"]]
+    assert all(answer.correct for answer in given)
+    wrong = [Answer("", None, False)] * len(given)
+    found = make_report(
+        OpenSentiment(), split["train"], split["test"], {"tfidf": [given], "base": [wrong], "tuned": [wrong]}
+    )
+    assert "But the answer of the nearest training row (TF-IDF) is better (1.000" in found.verdict
+
+
+def test_tfidf_cannot_answer_where_each_row_has_choices_of_its_own() -> None:
+    class Own(OpenSentiment):
+        def choices(self, row: Any) -> tuple[str, ...]:
+            return (row.label, row.sentence)
+
+    with pytest.raises(RecipeError, match="TF-IDF can choose among answers that all rows share"):
+        check_evaluation(Own(), split_rows(9), Settings(baseline="tfidf"))
 
 
 @pytest.mark.slow
