@@ -348,3 +348,15 @@ def test_lines_that_few_prompts_share_are_part_of_what_they_are() -> None:
 def test_a_prompt_of_shared_lines_alone_is_compared_as_it_is() -> None:
     prompts = ["same line"] * 12 + [f"same line\n{n}" for n in range(3)]
     assert "" not in varying_parts(prompts)[12:]
+
+
+def test_each_split_of_open_answers_has_groups_of_all_sizes() -> None:
+    """As templates of queries, some of many questions and some of one, and questions without a query."""
+    sizes = [20] * 10 + [5] * 20 + [1] * 200
+    numbers = [(group, n) for group, size in enumerate(sizes) for n in range(size)]
+    examples = [Example(f"q{group}a{n} w{n}x{group}", "", False, group) for group, n in numbers]
+    splits, _ = split_examples(examples, {"validation": 0.1, "test": 0.1}, SIMILARITY, 42)
+    for name, share in (("train", 0.8), ("validation", 0.1), ("test", 0.1)):
+        assert len(splits[name]) == pytest.approx(share * len(examples), rel=0.1)
+        alone = sum(sizes[numbers[i][0]] == 1 for i in splits[name]) / len(splits[name])
+        assert alone == pytest.approx(0.4, abs=0.1)

@@ -147,7 +147,11 @@ def _clusters(examples: Sequence[Example], kept: Sequence[int], twins: Sequence[
 def _assign(
     examples: Sequence[Example], clusters: list[list[int]], shares: Mapping[str, float], chance: random.Random
 ) -> dict[str, list[int]]:
-    """Whole clusters to splits, in each stratum to the split that is furthest from its share."""
+    """Whole clusters to splits, in each stratum to the split that is furthest from its share.
+
+    Rows of open answers are one stratum: there each split gets clusters of all sizes, as else the test rows would be
+    those that are like no others.
+    """
     wanted = {"train": 1 - sum(shares.values()), **shares}
     strata: dict[str, list[list[int]]] = defaultdict(list)
     for cluster in clusters:
@@ -161,7 +165,8 @@ def _assign(
         for name in SPLITS:
             lacking[name] += wanted[name] * sum(map(len, ordered))
         for cluster in ordered:
-            name = max(SPLITS, key=lambda split: lacking[split])
+            fitting = [split for split in SPLITS if not stratum and lacking[split] >= len(cluster)]
+            name = max(fitting or SPLITS, key=lambda split: lacking[split] / (wanted[split] if fitting else 1))
             lacking[name] -= len(cluster)
             splits[name] += cluster
     if not all(splits.values()):
