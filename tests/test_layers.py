@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "hf_finetune"
 ORDER = (
-    "errors files rendering launch metrics resolve data recipe settings layers testing processes interruption "
+    "errors files rendering launch metrics resolve data recipe sql settings layers testing processes interruption "
     "progress folder checkpoints model packing packed_model lora run chat tokens intervals report gates baseline "
     "scoring prepare begin train generate asking evaluate pictures browsing page card pipeline tuned evaluate_tuned "
     "learning_curve compare bench demo pinning cli __main__"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pytest
 
 from hf_finetune import HubDataset, LocalFile, Recipe, RecipeError, check_recipe, load_recipe
+from hf_finetune.demo import rows_file
 from hf_finetune.metrics import accuracy
 from hf_finetune.testing import CHECKS, LICENSES, failed_checks, read_rows
 
@@ -454,11 +455,32 @@ def test_licenses_are_whole_ids() -> None:
     assert {"cc-by-3.0", "cc-by-nc-sa-3.0", "cdla-permissive-2.0", "mit"} <= LICENSES
 
 
-def test_finsent_keeps_the_contract_on_its_odd_rows() -> None:
-    recipe = load_recipe(str(ROOT / "recipes" / "finsent.py"))
-    rows = read_rows(recipe, ROOT / "tests" / "data" / "finsent.jsonl")
-    assert len(rows) == 15
+SHIPPED = sorted(path.stem for path in (ROOT / "recipes").glob("[!_]*.py"))
+
+
+def test_there_are_recipes_to_check() -> None:
+    assert "finsent" in SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_recipe_keeps_the_contract_on_its_odd_rows(name: str) -> None:
+    recipe = load_recipe(str(ROOT / "recipes" / f"{name}.py"))
+    rows = read_rows(recipe, ROOT / "tests" / "data" / f"{name}.jsonl")
+    assert 10 <= len(rows) <= 20
     check_recipe(recipe, rows)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_recipe_keeps_the_contract_on_its_sample_rows(name: str) -> None:
+    recipe = load_recipe(name)
+    rows = read_rows(recipe, rows_file(name))
+    assert len(rows) >= 700
+    check_recipe(recipe, rows[::20])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_recipe_is_45_to_60_lines_long(name: str) -> None:
+    assert 45 <= len((ROOT / "recipes" / f"{name}.py").read_text().splitlines()) <= 60
 
 
 def test_finsent_reads_an_answer_whatever_its_case_blanks_and_full_stop() -> None:

@@ -1,0 +1,152 @@
+"""A query marked by what it gives: on the row's own database, or on its schema filled several times."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from hf_finetune.errors import RecipeError
+from hf_finetune.sql.clues import clues
+from hf_finetune.sql.filling import fill
+from hf_finetune.sql.queries import REFUSAL, Dialect, accepted_queries, for_sqlite, kinds, normalised
+from hf_finetune.sql.results import Reference, Wanted, is_wanted, wanted
+from hf_finetune.sql.sandbox import QueryError, connect, lock, run, schema_text
+from hf_finetune.sql.schema import read_schema
+
+FILLS = 5
+"""Times that the tables of a schema are filled."""
+TRIES = 15
+"""Fillings that are tried, as some cannot tell: the reference's own answer hangs there on how the rows lie."""
+_KEPT_ROWS = 256
+_KEPT_MARKS = 200_000
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A database that queries are run on, the names of its columns, and what each accepted query gives there.
+
+    A reference that cannot tell here, as its answer hangs on how the rows lie, has None.
+    """
+
+    connection: sqlite3.Connection
+    columns: frozenset[str]
+    wanted: tuple[Wanted | None, ...]
+
+
+def mark_query(
+    answer: str, prediction: str | None, *, schema: str = "", database: Path | None = None, dialect: Dialect = "sqlite"
+) -> dict[str, float]:
+    """The marks of one predicted query, or refusal, against a gold answer, which may be several queries.
+
+    `execution_accuracy` is 1.0 where it gives what an accepted query gives, `valid_sql` where it runs, `exact_match`
+    where it is an accepted query but for aliases, case, quotes and spacing. `accuracy_join` and the others are the
+    execution accuracy of the rows whose gold query is of that kind.
+
+    Raises:
+        RecipeError: when no query can be marked: the database or schema cannot be read, or the gold query fails,
+            hangs or gives nothing there.
+    """
+    return dict(_marks(answer, prediction, schema, database, dialect))
+
+
+@lru_cache(_KEPT_MARKS)
+def _marks(
+    answer: str, prediction: str | None, schema: str, database: Path | None, dialect: Dialect
+) -> Mapping[str, float]:
+    gold = accepted_queries(answer, dialect)
+    trials = () if gold == (REFUSAL,) else _trials(gold, schema, database, dialect)
+    is_valid, is_right = _outcome(gold, prediction, trials, dialect)
+    own = ["refusal"] if not trials else sorted(kinds(gold[0], dialect)) or ["plain"]
+    same = prediction is not None and normalised(prediction, dialect) in {normalised(one, dialect) for one in gold}
+    return {
+        "execution_accuracy": float(is_right),
+        **({"valid_sql": float(is_valid)} if trials else {}),
+        "exact_match": float(same),
+        **{f"accuracy_{kind}": float(is_right) for kind in own},
+    }
+
+
+def _outcome(
+    gold: Sequence[str], prediction: str | None, trials: Sequence[Trial], dialect: Dialect
+) -> tuple[bool, bool]:
+    """Whether a prediction runs, and whether it is right."""
+    if prediction is None or prediction == REFUSAL or not trials:
+        return False, prediction is not None and prediction in gold
+    if prediction in gold:
+        return True, True
+    try:
+        given = [run(trial.connection, for_sqlite(prediction, trial.columns, dialect)) for trial in trials]
+    except (QueryError, ValueError):
+        return False, False
+    return True, any(
+        all(own is None or is_wanted(result, own) for result, own in zip(given, wants, strict=True))
+        for wants in zip(*(trial.wanted for trial in trials), strict=True)
+        if any(own is not None for own in wants)
+    )
+
+
+@lru_cache(_KEPT_ROWS)
+def _trials(gold: tuple[str, ...], schema: str, database: Path | None, dialect: Dialect) -> tuple[Trial, ...]:
+    """Where a row's queries are run: its database, or its schema filled several times."""
+    return (_on_database(gold, database, dialect),) if database else _on_filled_tables(gold, schema, dialect)
+
+
+def _on_database(gold: Sequence[str], database: Path, dialect: Dialect) -> Trial:
+    columns = _columns(schema_text(database), "sqlite")
+    queries = [_reference(query, columns, dialect) for query in gold]
+    connection = connect(database)
+    lock(connection)
+    wants = tuple(_wanted(connection, one) for one in queries)
+    if not any(one.says_something for one in wants):
+        raise RecipeError(f"the gold query gives nothing on {database.name}. Mend the query or the database.")
+    return Trial(connection, columns, wants)
+
+
+def _on_filled_tables(gold: Sequence[str], schema: str, dialect: Dialect) -> tuple[Trial, ...]:
+    tables = read_schema(schema, dialect)
+    columns = _columns(schema, dialect)
+    queries = [_reference(query, columns, dialect) for query in gold]
+    found = clues([one.query for one in queries], tables)
+    trials: list[Trial] = []
+    for seed in range(TRIES):
+        ways = [fill(tables, found, seed, is_reversed) for is_reversed in (False, True)]
+        for way in ways:
+            lock(way)
+        pairs = [(_wanted(ways[0], one), _wanted(ways[1], one)) for one in queries]
+        wants = tuple(one if one == other else None for one, other in pairs)
+        ways[1].close()
+        if wants[0] is not None:
+            trials.append(Trial(ways[0], columns, wants))
+        if len(trials) >= FILLS and any(_says_something(trial) for trial in trials):
+            break
+    if not trials:
+        raise RecipeError("the gold query's answer hangs on how the rows lie. Have it order by what tells them apart.")
+    if not any(_says_something(trial) for trial in trials):
+        raise RecipeError("the gold query gives nothing however its tables are filled. Mend it or the schema.")
+    return tuple(trials)
+
+
+def _says_something(trial: Trial) -> bool:
+    return trial.wanted[0] is not None and trial.wanted[0].says_something
+
+
+def _columns(schema: str, dialect: Dialect) -> frozenset[str]:
+    return frozenset(column.name.lower() for table in read_schema(schema, dialect) for column in table.columns)
+
+
+def _reference(query: str, columns: frozenset[str], dialect: Dialect) -> Reference:
+    try:
+        return Reference.of(for_sqlite(query, columns, dialect))
+    except ValueError as error:
+        raise RecipeError(f"the gold query cannot be read: {error} ({query[:60]!r}). Mend it.") from error
+
+
+def _wanted(connection: sqlite3.Connection, reference: Reference) -> Wanted:
+    """What a reference gives."""
+    with_keys = reference.with_keys
+    try:
+        return wanted(reference, run(connection, reference.query), run(connection, with_keys) if with_keys else None)
+    except QueryError as error:
+        shown = f"{reference.query[:60]!r}"
+        raise RecipeError(f"the gold query fails: {error} ({shown}). Mend it or the schema.") from error
