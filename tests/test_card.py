@@ -167,6 +167,18 @@ def test_without_quantisation_nothing_is_called_quantised() -> None:
     assert "qlora" not in card
 
 
+def test_rows_left_out_and_remarks_are_told() -> None:
+    odd = {
+        "faulty": {"rows": 3, "first": []},
+        "unmarkable": {"rows": 7, "first": []},
+        "remarks": ["Two agencies disagree."],
+    }
+    card = render_card(a_run(), data() | odd, a_report())
+    assert "3 broken rows were left out. 7 rows left the test split, as no answer to them can be marked." in card
+    assert "\n- Two agencies disagree.\n" in card
+    assert "broken rows" not in render_card(a_run(), data(), a_report())
+
+
 @pytest.mark.parametrize("settings", [{}, {"load_in_4bit": False}, {"load_in_4bit": False, "load_in_8bit": True}])
 def test_the_snippet_is_python(settings: dict[str, Any]) -> None:
     settled = settle([Layer("recipe", settings)])
