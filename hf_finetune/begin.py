@@ -184,7 +184,7 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
     recipe, folder, settings = request.recipe, request.folder, request.settled.values
     if goes_on:
         check_circumstances(run, folder, settings, say)
-    prepared = prepare(recipe, request.source, settings, run.data.get("commit"))
+    prepared = prepare(recipe, request.source, settings, run.data.get("commit"), progress)
     check_machine(request.settled)
     check_evaluation(recipe, prepared.rows, settings)
     base = find_base_model(settings, run.base_model.get("commit"))

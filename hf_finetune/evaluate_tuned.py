@@ -69,8 +69,8 @@ def _evaluate(
     tuned.check_base(settings.model_name_or_path)
     commit = run.data.get("commit")
     prepared = (
-        prepare_unsplit(recipe, request.source, settings, commit) if all_rows
-        else prepare(recipe, request.source, settings, commit)
+        prepare_unsplit(recipe, request.source, settings, commit, progress) if all_rows
+        else prepare(recipe, request.source, settings, commit, progress)
     )  # fmt: skip
     if goes_on:
         check_same_rows(prepared.facts, folder)

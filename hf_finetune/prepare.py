@@ -18,7 +18,7 @@ from hf_finetune.data.sources import Located, Source
 from hf_finetune.data.splits import SPLITS, Example, split_examples
 from hf_finetune.errors import SHOWN_FAULTS, RecipeError, plural
 from hf_finetune.files import sha256, write_json, write_jsonl
-from hf_finetune.progress import Progress
+from hf_finetune.progress import Progress, tracked
 from hf_finetune.recipe import Recipe, marks_each_row, shares_choices
 from hf_finetune.settings import Settings
 from hf_finetune.testing import marks_the_gold_completion_full, scores_lie_in_0_to_1
@@ -47,13 +47,15 @@ class Encoded:
     facts: dict[str, Any]
 
 
-def prepare(recipe: Recipe[Any], source: Source, settings: Settings, commit: str | None = None) -> Prepared:
+def prepare(
+    recipe: Recipe[Any], source: Source, settings: Settings, commit: str | None = None, progress: Progress | None = None
+) -> Prepared:
     """The source's rows, checked, without duplicates, split; at a commit that a run read them at before, if given.
 
     Raises:
         RecipeError: an unreadable source; every broken row with its number; too few rows.
     """
-    read = _read(recipe, source, settings, commit)
+    read = _read(recipe, source, settings, commit, progress)
     shares = {"validation": settings.validation_size, "test": settings.test_size}
     splits, dropped = split_examples(read.examples, shares, settings.near_duplicate_similarity, settings.seed)
     whole = {name: len(splits[name]) for name in SPLITS}
@@ -70,20 +72,22 @@ def prepare(recipe: Recipe[Any], source: Source, settings: Settings, commit: str
     for name in ("train", "test"):
         if len(splits[name]) < whole[name]:
             facts[f"{name}_rows_left_out"] = whole[name] - len(splits[name])
-    splits["test"], unmarkable = _markable(recipe, read, splits["test"], settings)
+    splits["test"], unmarkable = _markable(recipe, read, splits["test"], settings, progress)
     facts |= _counts(recipe, read.rows, read.examples, splits) | _oddities(recipe, read, unmarkable)
     return _checked(recipe, {name: [read.rows[i] for i in splits[name]] for name in SPLITS}, facts)
 
 
-def prepare_unsplit(recipe: Recipe[Any], source: Source, settings: Settings, commit: str | None = None) -> Prepared:
+def prepare_unsplit(
+    recipe: Recipe[Any], source: Source, settings: Settings, commit: str | None = None, progress: Progress | None = None
+) -> Prepared:
     """All rows of the source, checked, as the split `test`: rows that were kept apart from any training.
 
     Raises:
         RecipeError: an unreadable source; every broken row with its number.
     """
-    read = _read(recipe, source, settings, commit)
+    read = _read(recipe, source, settings, commit, progress)
     some = _some(list(range(len(read.rows))), settings.max_test_rows, settings.seed)
-    test, unmarkable = _markable(recipe, read, some, settings)
+    test, unmarkable = _markable(recipe, read, some, settings, progress)
     facts = {"source": _source_facts(source, read.located), "rows_read": len(read.rows) + len(read.faults)}
     facts |= _counts(recipe, read.rows, read.examples, {"test": test}) | _oddities(recipe, read, unmarkable)
     return _checked(recipe, {"test": [read.rows[i] for i in test]}, facts)
@@ -100,13 +104,15 @@ class _Read:
     faults: list[Fault]
 
 
-def _read(recipe: Recipe[Any], source: Source, settings: Settings, commit: str | None) -> _Read:
+def _read(
+    recipe: Recipe[Any], source: Source, settings: Settings, commit: str | None, progress: Progress | None
+) -> _Read:
     located = source.at(commit).locate()
     fields = [field.name for field in dataclasses.fields(recipe.row_type())]
     records = read_records(located, fields)
     typed, faults = rows_and_faults(records, recipe.row_type())
     kept: list[tuple[Record, Any, Example]] = []
-    for record, row in typed:
+    for record, row in tracked(typed, progress, "read", "rows"):
         try:
             kept.append((record, row, _example(recipe, row)))
         except RecipeError as error:
@@ -137,11 +143,11 @@ def _example(recipe: Recipe[Any], row: Any) -> Example:
 
 
 def _markable(
-    recipe: Recipe[Any], read: _Read, test: list[int], settings: Settings
+    recipe: Recipe[Any], read: _Read, test: list[int], settings: Settings, progress: Progress | None
 ) -> tuple[list[int], list[Fault]]:  # fmt: skip
     """The test rows to which answers can be marked, and the others with the reason."""
     faults: dict[int, Fault] = {}
-    for number in test if marks_each_row(recipe) else ():
+    for number in tracked(test if marks_each_row(recipe) else [], progress, "mark gold answers", "rows"):
         row = read.rows[number]
         try:
             recipe.mark(row, recipe.parse(recipe.completion(row)))
