@@ -197,10 +197,7 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
         say(f"data      {line}")
     run.hardware, run.computing = describe_hardware(), describe_computing(settings)
     run.data = prepared.facts["source"]
-    run.base_model |= {
-        "name": base.name,
-        "revision": base.revision,
-        "commit": base.commit,
+    run.base_model |= base.as_json() | {
         "has_chat_template": bool(chat.tokenizer.chat_template),
         "stop_token_id": chat.ending[-1],
     }

@@ -77,6 +77,12 @@ class Evaluation:
         self.answers["tuned"] = [self._ask(model, chat or self.chat, "tuned")]
         self._ask_general(model, "tuned")
 
+    def ask_both(self, model: Any) -> None:
+        """Asks the base model, which is one with an adapter that is turned off, then the fine-tuned one."""
+        with model.disable_adapter():
+            self.ask_base(model)
+        self.ask_tuned(model)
+
     def write(self, notes: Sequence[str] = ()) -> None:
         """Leaves answers.jsonl, report.md and report.json, when all models have been asked."""
         if not is_main():

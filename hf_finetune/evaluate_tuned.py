@@ -81,7 +81,7 @@ def _evaluate(
     chat = ChatFormat.of(load_tokenizer(base))
     own_chat = tuned.chat(chat)
     run.hardware, run.computing, run.data = describe_hardware(), describe_computing(settings), prepared.facts["source"]
-    run.base_model = {"name": base.name, "revision": base.revision, "commit": base.commit}
+    run.base_model = base.as_json()
     if not goes_on:
         start_folder(folder)
     run.write(folder)
@@ -105,10 +105,7 @@ def _ask(evaluation: Evaluation, base: BaseModel, tuned: Tuned, own_chat: ChatFo
     model = load_base_model(base, settings)
     dequantize_if_asked(model, settings)
     if tuned.is_adapter:
-        model = load_adapter(model, tuned.folder)
-        with model.disable_adapter():
-            evaluation.ask_base(model)
-        evaluation.ask_tuned(model)
+        evaluation.ask_both(load_adapter(model, tuned.folder))
         return
     evaluation.ask_base(model)
     del model

@@ -31,6 +31,10 @@ class BaseModel:
     revision: str | None
     commit: str | None
 
+    def as_json(self) -> dict[str, str | None]:
+        """What a run's record says of it: what it is, and not where it lies here."""
+        return {"name": self.name, "revision": self.revision, "commit": self.commit}
+
 
 def find_base_model(settings: Settings, commit: str | None = None) -> BaseModel:
     """The base model the settings name, on the Hub at a commit: the given one, else the one its revision means now.

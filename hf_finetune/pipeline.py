@@ -132,9 +132,7 @@ def _evaluate(begun: Begun, request: Request, progress: Progress) -> None:
     base = load_base_model(begun.base, settings)
     dequantize_if_asked(base, settings)
     model = load_adapter(base, folder / "adapter")
-    with model.disable_adapter():
-        evaluation.ask_base(model)
-    evaluation.ask_tuned(model)
+    evaluation.ask_both(model)
     evaluation.write()
     share("evaluated")  # the others stay until the main process has all their answers
 
