@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from hf_finetune.chat import ChatFormat
 from hf_finetune.data.sources import Source
 from hf_finetune.errors import RecipeError, first_line, plural
-from hf_finetune.files import whole_file, write_json, write_text
+from hf_finetune.files import write_json, write_picture, write_text
 from hf_finetune.layers import Settled, check_machine
 from hf_finetune.model import (
     BaseModel,
@@ -281,8 +281,7 @@ def draw(results: Sequence[Measured], picture: Path) -> None:
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.invert_yaxis()
     axes.set_xlabel("speed of a training step, plain = 1")
-    with whole_file(picture) as temporary:
-        figure.savefig(temporary, format="png")
+    write_picture(picture, figure)
 
 
 def _with_what_it_needs(name: str) -> dict[str, Any]:

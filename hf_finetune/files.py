@@ -7,9 +7,12 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import RecipeError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def sync(path: Path) -> None:
@@ -87,6 +90,12 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
         path,
         "".join(json.dumps(row, ensure_ascii=False, allow_nan=False, default=str) + "\n" for row in rows),
     )
+
+
+def write_picture(path: Path, figure: "Figure") -> None:
+    """Leaves a matplotlib figure in `path` as PNG, whole or not at all."""
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 def append_jsonl(path: Path, row: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hf_finetune.begin import Request
 from hf_finetune.errors import RecipeError, plural
-from hf_finetune.files import read_jsonl, whole_file, write_json, write_text
+from hf_finetune.files import read_jsonl, write_json, write_picture, write_text
 from hf_finetune.folder import holds_run
 from hf_finetune.intervals import bootstrap_intervals
 from hf_finetune.layers import Settled
@@ -148,8 +148,7 @@ def draw(curve: Curve, picture: Path) -> None:
     axes.set_ylabel(curve.metric)
     axes.grid(alpha=0.3)
     axes.legend()
-    with whole_file(picture) as temporary:
-        figure.savefig(temporary, format="png")
+    write_picture(picture, figure)
 
 
 def _predictions(recipe: Recipe[Any], folder: Path) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hf_finetune.files import read_jsonl, whole_file
+from hf_finetune.files import read_jsonl, write_picture
 
 
 def draw_loss_curve(log: Path, picture: Path) -> None:
@@ -20,5 +20,4 @@ def draw_loss_curve(log: Path, picture: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.legend()
     axes.grid(alpha=0.3)
-    with whole_file(picture) as temporary:
-        figure.savefig(temporary, format="png")
+    write_picture(picture, figure)
