@@ -130,8 +130,10 @@ def test_the_wheel_holds_the_recipes_the_demo_and_the_templates(wheel: Path) -> 
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {
         "hf_finetune/py.typed",
+        "hf_finetune/demo/credit_memo.jsonl",
         "hf_finetune/demo/finsent.jsonl",
         "hf_finetune/metrics/modules/macro_f1/macro_f1.py",
+        "hf_finetune_recipes/credit_memo.py",
         "hf_finetune_recipes/finsent.py",
         *(f"hf_finetune/{path.relative_to(ROOT / 'hf_finetune')}" for path in (ROOT / "hf_finetune").rglob("*.py")),
         *(f"hf_finetune/{path.relative_to(ROOT / 'hf_finetune')}" for path in TEMPLATES.rglob("*") if path.is_file()),
