@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hf_finetune.demo import rows_file
+from hf_finetune.demo.borrowers import as_json, borrowers
 from hf_finetune.errors import RecipeError
 from hf_finetune.memo import (
     NOT_RATED,
@@ -32,7 +33,6 @@ from hf_finetune.memo import (
     remarks,
     write,
 )
-from hf_finetune.memo.borrowers import as_json, borrowers
 from hf_finetune.memo.ratios import DERIVED, RATIOS, as_shown, derived, is_plausible, shown
 from hf_finetune.memo.row import usable
 from hf_finetune.memo.wording import DERIVED_SENTENCES, NEGATIVE, WORDS

@@ -8,10 +8,10 @@ import pytest
 
 from conftest import write_rows
 from hf_finetune import LocalFile, load_recipe
+from hf_finetune.demo.borrowers import as_json, borrowers
 from hf_finetune.errors import RecipeError
 from hf_finetune.layers import Layer, settle
 from hf_finetune.memo import read, write
-from hf_finetune.memo.borrowers import as_json, borrowers
 from hf_finetune.prepare import Prepared, prepare
 
 ROOT = Path(__file__).parent.parent

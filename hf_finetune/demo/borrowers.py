@@ -1,6 +1,6 @@
 """Invented borrowers with consistent accounts, rated by a published score: the sample rows of the credit memo recipe.
 
-python -m hf_finetune.memo.borrowers > hf_finetune/demo/credit_memo.jsonl
+python -m hf_finetune.demo.borrowers > hf_finetune/demo/credit_memo.jsonl
 
 No name is a company's and no figure is anyone's. Each borrower is a small balance sheet and income statement, drawn so
 that good ones are good in most respects; its ratios are taken from these accounts and so agree with each other. The
