@@ -1,5 +1,8 @@
 """A query of another dialect -> the same for SQLite: sqlglot, and what it leaves as it was."""
 
+from collections.abc import Sequence
+from functools import reduce
+
 from sqlglot import exp
 
 _PARTS = {
@@ -14,6 +17,8 @@ _PARTS = {
 }
 _TRUNCATED = {"YEAR": "%Y-01-01", "MONTH": "%Y-%m-01", "DAY": "%Y-%m-%d"}
 _WEEK = 7
+_NOW = ("NOW", "SYSDATE", "GET_CURRENT_TIMESTAMP")
+_PART_CALLS = ("DATE_PART", "DATEPART")
 
 
 def to_sqlite(tree: exp.Query) -> str:
@@ -22,23 +27,51 @@ def to_sqlite(tree: exp.Query) -> str:
 
 
 def _rewritten(node: exp.Expr) -> exp.Expr:
-    """Parts of dates and steps in time by SQLite's strftime and datetime; every other node as it is."""
+    """Parts of dates and steps in time by SQLite's strftime and datetime; every other node as it is.
+
+    What is put in the place of a node is not looked through again, so that its parts are rewritten as it is made.
+    """
     if isinstance(node, exp.Extract):
         return _part(node.name.upper(), node.expression) or node
-    if isinstance(node, exp.Year | exp.Month | exp.Day):
-        return (
-            _part(type(node).__name__.upper(), node.this.this if isinstance(node.this, exp.TsOrDsToDate) else node.this)
-            or node
-        )
+    if isinstance(node, exp.Year | exp.Month | exp.Day | exp.Hour | exp.Minute | exp.Second):
+        date = node.this.this if isinstance(node.this, exp.TsOrDsToDate) else node.this
+        return _part(type(node).__name__.upper(), date) or node
+    if isinstance(node, exp.Anonymous | exp.Localtimestamp):
+        return _called(node)
+    if isinstance(node, exp.Concat) and node.args.get("coalesce"):
+        return _joined(node.expressions)
+    if isinstance(node, exp.Left):
+        text, length = node.this.transform(_rewritten), node.expression.transform(_rewritten)
+        return exp.Substring(this=text, start=exp.Literal.number(1), length=length)
     if isinstance(node, exp.DateTrunc | exp.TimestampTrunc):
         form = _TRUNCATED.get(node.text("unit").upper())
         return _strftime(form, node.this) if form else node
     if isinstance(node, exp.Add | exp.Sub) and isinstance(node.expression, exp.Interval):
-        return _moved(node.this, node.expression, "+" if isinstance(node, exp.Add) else "-") or node
+        return _moved(node.this, node.expression, 1 if isinstance(node, exp.Add) else -1) or node
+    if isinstance(node, exp.Add) and isinstance(node.this, exp.Interval):
+        return _moved(node.expression, node.this, 1) or node
     if isinstance(node, exp.DateAdd | exp.DateSub):
         step = exp.Interval(this=node.expression, unit=node.args.get("unit"))
-        return _moved(node.this, step, "+" if isinstance(node, exp.DateAdd) else "-") or node
+        return _moved(node.this, step, 1 if isinstance(node, exp.DateAdd) else -1) or node
     return node
+
+
+def _called(node: exp.Expr) -> exp.Expr:
+    """`NOW()` and `DATE_PART('year', date)`, which sqlglot leaves as they are."""
+    name, arguments = node.name.upper(), node.expressions
+    if isinstance(node, exp.Localtimestamp) or (name in _NOW and not arguments):
+        return exp.CurrentTimestamp()
+    if name in _PART_CALLS and len(arguments) == 2:
+        return _part(arguments[0].name.upper(), arguments[1]) or node
+    return node
+
+
+def _joined(parts: Sequence[exp.Expr]) -> exp.Expr:
+    """`CONCAT` where a null is an empty text; SQLite has it since 3.44 alone."""
+    texts: list[exp.Expr] = [
+        exp.Coalesce(this=part.transform(_rewritten), expressions=[exp.Literal.string("")]) for part in parts
+    ]
+    return exp.Paren(this=reduce(lambda left, right: exp.DPipe(this=left, expression=right), texts))
 
 
 def _part(unit: str, date: exp.Expr) -> exp.Expr | None:
@@ -47,15 +80,15 @@ def _part(unit: str, date: exp.Expr) -> exp.Expr | None:
 
 
 def _strftime(form: str, date: exp.Expr) -> exp.Expr:
-    return exp.Anonymous(this="STRFTIME", expressions=[exp.Literal.string(form), date.copy()])
+    return exp.Anonymous(this="STRFTIME", expressions=[exp.Literal.string(form), date.transform(_rewritten)])
 
 
-def _moved(date: exp.Expr, step: exp.Interval, sign: str) -> exp.Expr | None:
+def _moved(date: exp.Expr, step: exp.Interval, sign: int) -> exp.Expr | None:
     """A date and a constant step as a call of `DATE` (for days, months and years) or `DATETIME`."""
     unit, count = step.text("unit").upper().rstrip("S"), step.this
     if not isinstance(count, exp.Literal) or not count.name.lstrip("-").isdigit() or not unit:
         return None
-    number = int(count.name) * (_WEEK if unit == "WEEK" else 1)
+    number = sign * int(count.name) * (_WEEK if unit == "WEEK" else 1)
     name = "DATE" if unit in ("WEEK", "DAY", "MONTH", "YEAR") else "DATETIME"
-    moved = f"{sign}{number} {'day' if unit == 'WEEK' else unit.lower()}s"
-    return exp.Anonymous(this=name, expressions=[date.copy(), exp.Literal.string(moved)])
+    moved = f"{number:+} {'day' if unit == 'WEEK' else unit.lower()}s"
+    return exp.Anonymous(this=name, expressions=[date.transform(_rewritten), exp.Literal.string(moved)])

@@ -45,25 +45,30 @@ class Pool:
     """How often rows have one of the first values, so that joined ones meet; 0 where nothing is joined."""
 
 
-def fill(tables: Sequence[Table], found: Clues, seed: int, is_reversed: bool = False) -> sqlite3.Connection:
-    """A database in memory with rows for the clues: the same for the same seed, which may lie the other way round.
+def fill(tables: Sequence[Table], found: Clues, seed: int) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    """Two databases in memory with the same rows for the clues, which lie the other way round in the second.
+
+    They are the same for the same seed.
 
     Raises:
         RecipeError: when SQLite does not take a table.
     """
     chance = random.Random(seed)
     pools = _pools(tables, found, chance)
+    rows = [_rows(table, found, pools, chance) for table in tables]
+    return _database(tables, rows), _database(tables, [own[::-1] for own in rows])
+
+
+def _database(tables: Sequence[Table], rows: Sequence[list[tuple[Any, ...]]]) -> sqlite3.Connection:
     connection = connect()
-    for table in tables:
-        rows = _rows(table, found, pools, chance)
+    for table, own in zip(tables, rows, strict=True):
         try:
             connection.execute(table.statement)
         except sqlite3.Error as error:
+            connection.close()
             raise RecipeError(f"schema: table {table.name} cannot be made ({error}). Mend its columns.") from error
         marks = ", ".join("?" * len(table.columns))
-        connection.executemany(
-            f"INSERT OR IGNORE INTO [{table.name}] VALUES ({marks})", rows[::-1] if is_reversed else rows
-        )
+        connection.executemany(f"INSERT OR IGNORE INTO [{table.name}] VALUES ({marks})", own)
     connection.commit()
     return connection
 
@@ -174,6 +179,8 @@ def _near(constant: str, operator: str, kind: str) -> list[Any]:
         return [core.replace("%", ""), core.replace("%", "xy "), core.strip("%") + " other", "an" + core.strip("%"),
                 "other " + core.strip("%")[:-1]]  # fmt: skip
     number = number_of(constant)
+    if number is not None and kind == "boolean":
+        return [number]
     if number is not None:
         step = [number, number + 1, number - 1, number * 2, *([number + 0.5, number - 0.5] if kind == "real" else [])]
         return [str(one) for one in step] if kind == "text" else step
@@ -194,6 +201,8 @@ def _between(low: str, high: str) -> list[Any]:
 def _plain(kind: str, name: str, count: int, chance: random.Random) -> list[Any]:
     """Values of a kind, which hardly another column has."""
     start = chance.randrange(3, 400)
+    if kind == "boolean":
+        return [0, 1]
     if kind == "integer":
         return chance.sample(range(start, start + 4 * count), count)
     if kind == "real":

@@ -2,17 +2,18 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from hf_finetune.errors import RecipeError
-from hf_finetune.sql.clues import clues
+from hf_finetune.sql.clues import Clues, clues
 from hf_finetune.sql.filling import fill
 from hf_finetune.sql.queries import REFUSAL, Dialect, accepted_queries, for_sqlite, kinds, normalised
 from hf_finetune.sql.results import Reference, Wanted, is_wanted, wanted
-from hf_finetune.sql.sandbox import QueryError, connect, lock, run, schema_text
-from hf_finetune.sql.schema import read_schema
+from hf_finetune.sql.sandbox import QueryError, column_names, connect, lock, run
+from hf_finetune.sql.schema import Table, read_schema
 
 FILLS = 5
 """Times that the tables of a schema are filled."""
@@ -32,6 +33,9 @@ class Trial:
     connection: sqlite3.Connection
     columns: frozenset[str]
     wanted: tuple[Wanted | None, ...]
+
+    def __del__(self) -> None:
+        self.connection.close()  # at once: it stands in a cycle with its own cache, where it waits for a collection
 
 
 def mark_query(
@@ -93,13 +97,16 @@ def _trials(gold: tuple[str, ...], schema: str, database: Path | None, dialect: 
 
 
 def _on_database(gold: Sequence[str], database: Path, dialect: Dialect) -> Trial:
-    columns = _columns(schema_text(database), "sqlite")
+    columns = column_names(database)
     queries = [_reference(query, columns, dialect) for query in gold]
-    connection = connect(database)
-    lock(connection)
-    wants = tuple(_wanted(connection, one) for one in queries)
-    if not any(one.says_something for one in wants):
-        raise RecipeError(f"the gold query gives nothing on {database.name}. Mend the query or the database.")
+    where = f"database {database.name}: "
+    with ExitStack() as on_failure:
+        connection = on_failure.enter_context(closing(connect(database)))
+        lock(connection)
+        wants = tuple(_wanted(connection, one, where) for one in queries)
+        if not any(one.says_something for one in wants):
+            raise RecipeError(f"{where}the gold query gives nothing. Mend the query or the database.")
+        on_failure.pop_all()
     return Trial(connection, columns, wants)
 
 
@@ -110,14 +117,9 @@ def _on_filled_tables(gold: Sequence[str], schema: str, dialect: Dialect) -> tup
     found = clues([one.query for one in queries], tables)
     trials: list[Trial] = []
     for seed in range(TRIES):
-        ways = [fill(tables, found, seed, is_reversed) for is_reversed in (False, True)]
-        for way in ways:
-            lock(way)
-        pairs = [(_wanted(ways[0], one), _wanted(ways[1], one)) for one in queries]
-        wants = tuple(one if one == other else None for one, other in pairs)
-        ways[1].close()
-        if wants[0] is not None:
-            trials.append(Trial(ways[0], columns, wants))
+        trial = _on_one_filling(tables, found, seed, columns, queries)
+        if trial is not None:
+            trials.append(trial)
         if len(trials) >= FILLS and any(_says_something(trial) for trial in trials):
             break
     if not trials:
@@ -125,6 +127,23 @@ def _on_filled_tables(gold: Sequence[str], schema: str, dialect: Dialect) -> tup
     if not any(_says_something(trial) for trial in trials):
         raise RecipeError("the gold query gives nothing however its tables are filled. Mend it or the schema.")
     return tuple(trials)
+
+
+def _on_one_filling(
+    tables: Sequence[Table], found: Clues, seed: int, columns: frozenset[str], queries: Sequence[Reference]
+) -> Trial | None:
+    """None where the first reference's answer hangs on how the rows lie: it is another when they lie the other way."""
+    with ExitStack() as unused:
+        ways = [unused.enter_context(closing(way)) for way in fill(tables, found, seed)]
+        for way in ways:
+            lock(way)
+        pairs = [(_wanted(ways[0], one), _wanted(ways[1], one)) for one in queries]
+        wants = tuple(one if one == other else None for one, other in pairs)
+        if wants[0] is None:
+            return None
+        unused.pop_all()
+        ways[1].close()
+    return Trial(ways[0], columns, wants)
 
 
 def _says_something(trial: Trial) -> bool:
@@ -142,11 +161,12 @@ def _reference(query: str, columns: frozenset[str], dialect: Dialect) -> Referen
         raise RecipeError(f"the gold query cannot be read: {error} ({query[:60]!r}). Mend it.") from error
 
 
-def _wanted(connection: sqlite3.Connection, reference: Reference) -> Wanted:
+def _wanted(connection: sqlite3.Connection, reference: Reference, where: str = "") -> Wanted:
     """What a reference gives."""
     with_keys = reference.with_keys
     try:
         return wanted(reference, run(connection, reference.query), run(connection, with_keys) if with_keys else None)
     except QueryError as error:
         shown = f"{reference.query[:60]!r}"
-        raise RecipeError(f"the gold query fails: {error} ({shown}). Mend it or the schema.") from error
+        other = "database" if where else "schema"
+        raise RecipeError(f"{where}the gold query fails: {error} ({shown}). Mend it or the {other}.") from error

@@ -56,7 +56,9 @@ def accepted_queries(answer: str, dialect: Dialect = "sqlite") -> tuple[str, ...
 
 @lru_cache(_PARSED)
 def split_queries(text: str, dialect: Dialect) -> tuple[str, ...] | None:
-    """The queries of a text as they are written; None where something in it is no query."""
+    """The queries of a text as they are written; None where something in it is no query, or it is too long."""
+    if len(text) > LONGEST:
+        return None
     try:
         tokens = sqlglot.tokenize(text, read=dialect)
     except SqlglotError:
@@ -167,7 +169,7 @@ def for_sqlite(query: str, columns: Set[str], dialect: Dialect = "sqlite") -> st
     if own is None:
         raise ValueError("it is no query")
     names = columns | _names_given(own)
-    values = {id(column.this) for column in _quoted_values(own, names)}
+    values = {id(column.this) for column in _quoted_values(own, names)} if dialect == "sqlite" else set()
     for identifier in sorted(own.find_all(exp.Identifier), key=_start, reverse=True):
         start = _start(identifier)
         if start >= 0 and query[start] == '"':

@@ -99,4 +99,10 @@ def _place(key: exp.Expr, tree: exp.Expr) -> int | None:
 
 
 def _comparable(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(float(f"{value:.{DIGITS}g}") if isinstance(value, int | float) else value for value in row)
+    return tuple(_rounded(value) if isinstance(value, float) else value for value in row)
+
+
+def _rounded(value: float) -> float:
+    """A number less its last digits; a whole one, as it may be the id that another query gives, less fewer."""
+    near = float(f"{value:.15g}")
+    return near if near.is_integer() else float(f"{value:.{DIGITS}g}")

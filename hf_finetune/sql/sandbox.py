@@ -1,9 +1,11 @@
 """Queries of unknown origin run on SQLite: they only read, and end within bounds of steps, seconds, memory and rows."""
 
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,13 +18,18 @@ MAX_SECONDS = 10.0
 """For the few steps that take long."""
 MAX_ROWS = 20_000
 MAX_RESULT_BYTES = 20_000_000
-MAX_VALUE_BYTES = 1_000_000
+MAX_VALUE_BYTES = 200_000
+"""Of one text: what searches a text in a text takes its square, in a single step that nothing can end."""
+MAX_PATTERN_BYTES = 500
+"""Of LIKE and GLOB, for the same reason."""
 MAX_HEAP_BYTES = 512_000_000
 """Of all of SQLite in this process."""
 NOW = "2024-07-01 12:00:00"
 """What `now` is to every query, so that an answer is as right tomorrow as it is today."""
 
-_STEPS_BETWEEN_CHECKS = 10_000
+_STEPS_BETWEEN_CHECKS = 200
+_WIDE = re.compile(r"%[-+ #0,!.\d]*(\*|\d{4})")
+"""A width or precision that printf may spend a minute on: `%.*c`, `%900000000d`."""
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 _FORBIDDEN = {"load_extension", "random", "randomblob", "readfile", "writefile", "edit", "fts3_tokenizer"}
 _CLOCKS = ("date", "time", "datetime", "julianday", "unixepoch", "strftime")
@@ -52,12 +59,20 @@ def connect(path: Path | None = None) -> sqlite3.Connection:
     if not path.is_file():
         raise RecipeError(f"database {path.name}: there is no such file ({path}). Mend the path in the row.")
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return _opened(path)
     except sqlite3.Error as error:
         locked = "locked" in str(error)
         hint = "End the program that writes to it." if locked else "Give the row a whole SQLite file."
         raise RecipeError(f"database {path.name}: cannot be read ({error}). {hint}") from error
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
@@ -72,15 +87,33 @@ def schema_text(path: Path) -> str:
         return "\n".join(f"{sql};" for (sql,) in found)
 
 
+def column_names(path: Path) -> frozenset[str]:
+    """The names of the columns of a SQLite file's tables, in small letters, as SQLite reads them.
+
+    Raises:
+        RecipeError: when the file is missing, no database, damaged, locked, or has no table.
+    """
+    with closing(connect(path)) as connection:
+        found = connection.execute(
+            "SELECT lower(own.name) FROM sqlite_master AS made, pragma_table_info(made.name) AS own"
+            " WHERE made.type = 'table'"
+        ).fetchall()
+    if not found:
+        raise RecipeError(f"database {path.name}: has no table. Give the row a SQLite file with tables and rows.")
+    return frozenset(name for (name,) in found)
+
+
 def lock(connection: sqlite3.Connection) -> None:
     """Closes a connection to everything but reading tables, with frozen clocks and bounds on what a value may hold."""
     connection.execute(f"PRAGMA hard_heap_limit={MAX_HEAP_BYTES}")
     connection.execute("PRAGMA temp_store=MEMORY")
     connection.execute("PRAGMA query_only=ON")
-    connection.text_factory = lambda content: content.decode("utf-8", errors="replace")
+    connection.text_factory = _as_text
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES)
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     _freeze_clocks(connection)
+    _bound_formats(connection)
     connection.set_authorizer(_may)
 
 
@@ -132,7 +165,7 @@ def _may(action: int, first: str | None, second: str | None, database: str | Non
 
 def _freeze_clocks(connection: sqlite3.Connection) -> None:
     """Puts `NOW` in the place of the clock in SQLite's functions of date and time, which are else as they were."""
-    clock = sqlite3.connect(":memory:", check_same_thread=False)
+    clock = _plain_connection()
 
     def frozen(name: str) -> Callable[..., Any]:
         place = 1 if name == "strftime" else 0
@@ -149,3 +182,28 @@ def _freeze_clocks(connection: sqlite3.Connection) -> None:
         connection.create_function(name, -1, frozen(name), deterministic=True)
     for name, function in _CURRENT.items():
         connection.create_function(name, 0, frozen(function), deterministic=True)
+
+
+def _bound_formats(connection: sqlite3.Connection) -> None:
+    """Has printf, which SQLite also calls format, refuse widths of thousands; it is else as it was."""
+    plain = _plain_connection()
+
+    def call(*arguments: Any) -> Any:
+        if arguments and _WIDE.search(str(arguments[0])):
+            raise ValueError("too wide")
+        return plain.execute(f"SELECT printf({', '.join('?' * len(arguments))})", arguments).fetchone()[0]
+
+    for name in ("printf", "format"):
+        connection.create_function(name, -1, call, deterministic=True)
+
+
+@lru_cache(1)
+def _plain_connection() -> sqlite3.Connection:
+    """One empty database for all, whose functions are SQLite's own."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    connection.text_factory = _as_text
+    return connection
+
+
+def _as_text(content: bytes) -> str:
+    return content.decode("utf-8", errors="replace")

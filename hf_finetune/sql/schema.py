@@ -13,7 +13,7 @@ from hf_finetune.sql.queries import Dialect
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; `kind` is what its values are: `integer`, `real`, `date` or `text`."""
+    """A column of a table; `kind` is what its values are: `boolean`, `integer`, `real`, `date` or `text`."""
 
     name: str
     declared: str
@@ -87,7 +87,9 @@ def _kind(definition: exp.ColumnDef) -> str:
     declared = definition.kind
     if declared is None or declared.is_type(*exp.DataType.TEXT_TYPES, exp.DataType.Type.USERDEFINED):
         return "text"
-    if declared.is_type(*exp.DataType.INTEGER_TYPES, exp.DataType.Type.BOOLEAN, exp.DataType.Type.SERIAL):
+    if declared.is_type(exp.DataType.Type.BOOLEAN):
+        return "boolean"
+    if declared.is_type(*exp.DataType.INTEGER_TYPES, exp.DataType.Type.SERIAL):
         return "integer"
     if declared.is_type(*exp.DataType.NUMERIC_TYPES):
         return "real"
