@@ -24,6 +24,8 @@ TITLES = "SELECT title FROM books"
         (f"```sql\n{TITLES};\n```", TITLES),
         (f"```\n{TITLES}\n```", TITLES),
         (f"```SQL \n{TITLES}", TITLES),
+        (f"```{TITLES}```", TITLES),
+        (f"```sql {TITLES}```", TITLES),
         (f"It lists the titles:\n\n```sqlite\n{TITLES}\n```\nThat is it; really.", TITLES),
         (f"```sql\n{TITLES}\n```\nor\n```sql\nSELECT 1\n```", TITLES),
         ("SELECT 'a;b' FROM books", "SELECT 'a;b' FROM books"),

@@ -278,6 +278,18 @@ def test_a_locked_database_is_named_and_can_be_read_when_it_is_free(shop: Path, 
     assert mark_query(GOLD, GOLD, database=busy)["execution_accuracy"] == 1.0
 
 
+def test_a_database_that_is_locked_meanwhile_stops_the_marking(shop: Path, tmp_path: Path) -> None:
+    """Else a right answer would count as wrong."""
+    busy = Path(shutil.copy(shop, tmp_path / "later.sqlite"))
+    other = GOLD + " WHERE 1"
+    assert mark_query(GOLD, GOLD, database=busy)["execution_accuracy"] == 1.0
+    with closing(sqlite3.connect(busy)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(RecipeError, match=r"is locked\. End the program that writes to it\."):
+            mark_query(GOLD, other, database=busy)
+    assert mark_query(GOLD, other, database=busy)["execution_accuracy"] == 1.0
+
+
 def test_a_database_with_an_odd_name_that_nobody_may_write_to_is_read(shop: Path, tmp_path: Path) -> None:
     odd = Path(shutil.copy(shop, tmp_path / "shöp ?#%20&mode=rw.sqlite"))
     odd.chmod(0o400)

@@ -21,7 +21,7 @@ REFUSAL = "The database cannot answer this question."
 """The answer to a question that the schema cannot answer; a query that reads no table and gives a text alone is one."""
 KINDS = ("filter", "join", "group", "order", "nested")
 
-_FENCED = re.compile(r"```[a-zA-Z]*\s*\n(.*?)(?:```|\Z)", re.DOTALL)
+_FENCED = re.compile(r"```(?:\w*\s*\n|sql(?:ite)?\b)?(.*?)(?:```|\Z)", re.DOTALL)
 LONGEST = 20_000
 """Characters of a query; what is longer is not read."""
 

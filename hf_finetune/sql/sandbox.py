@@ -122,6 +122,7 @@ def run(connection: sqlite3.Connection, query: str) -> Result:
 
     Raises:
         QueryError: when it does not run, does more than read, or oversteps a bound.
+        RecipeError: when another program has locked the database meanwhile.
     """
     checks, end = 0, monotonic() + MAX_SECONDS
 
@@ -135,6 +136,8 @@ def run(connection: sqlite3.Connection, query: str) -> Result:
         with closing(connection.execute(query)) as cursor:
             return Result(_fetched(cursor), len(cursor.description or ()))
     except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise RecipeError("database: is locked. End the program that writes to it.") from error
         why = f"takes more than {MAX_STEPS:,} steps" if "interrupted" in str(error) else str(error)
         raise QueryError(why) from error
     except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
