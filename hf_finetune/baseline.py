@@ -34,7 +34,10 @@ def check_baseline(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> No
     if find_spec("sklearn") is None:
         raise RecipeError("baseline: scikit-learn is not installed. Install it with: pip install 'hf_finetune[tfidf]'")
     try:
-        _vectorizer().fit([recipe.prompt(row) for row in rows["train"]])
+        if _are_open(recipe, every):
+            _vectors(recipe, rows)
+        else:
+            _vectorizer().fit([recipe.prompt(row) for row in rows["train"]])
     except ValueError as error:
         raise RecipeError(
             f"baseline: TF-IDF finds no word in the prompts ({error}). Leave baseline=tfidf out."
@@ -57,14 +60,18 @@ def _are_open(recipe: Recipe[Any], rows: Sequence[Any]) -> bool:
 
 
 def _nearest_answers(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> list[Answer]:
-    """What prompts share, as a schema, is no sign of likeness, so it is left out."""
-    prompts = [recipe.prompt(row) for name in ("train", "test") for row in rows[name]]
-    vectors = _vectorizer().fit_transform(varying_parts(prompts))
+    vectors = _vectors(recipe, rows)
     train = len(rows["train"])
     nearest = (vectors[train:] @ vectors[:train].T).argmax(axis=1).A1.tolist()
     texts = [recipe.completion(rows["train"][number]) for number in nearest]
     given = [(row, text, recipe.parse(text)) for row, text in zip(rows["test"], texts, strict=True)]
     return [Answer(text, prediction, recipe.correct(row, prediction)) for row, text, prediction in given]
+
+
+def _vectors(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> Any:
+    """Of the training and the test prompts, in this order; what many share, as a schema, is no sign of likeness."""
+    prompts = [recipe.prompt(row) for name in ("train", "test") for row in rows[name]]
+    return _vectorizer().fit_transform(varying_parts(prompts))
 
 
 def _regression_answers(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) -> list[Answer]:

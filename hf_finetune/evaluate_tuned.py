@@ -19,7 +19,7 @@ from hf_finetune.model import (
     load_tokenizer,
 )
 from hf_finetune.pipeline import finish, gate_again
-from hf_finetune.prepare import prepare, prepare_unsplit
+from hf_finetune.prepare import oddities_in_words, prepare, prepare_unsplit
 from hf_finetune.progress import Progress
 from hf_finetune.run import Run, describe_computing, describe_hardware
 from hf_finetune.scoring import check_evaluation
@@ -86,7 +86,9 @@ def _evaluate(
         start_folder(folder)
     run.write(folder)
     write_json(folder / "data.json", prepared.facts)
-    say(f"data      {plural(len(prepared.rows['test']), 'row')} of {prepared.facts['source']['name']}")
+    counted = f"{plural(len(prepared.rows['test']), 'row')} of {prepared.facts['source']['name']}"
+    for line in (counted, *oddities_in_words(prepared.facts)):
+        say(f"data      {line}")
     if not (folder / "report.json").exists():
         evaluation = Evaluation(chat, recipe, prepared.rows, settings, folder, progress)
         _ask(evaluation, base, tuned, own_chat, settings)

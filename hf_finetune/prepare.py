@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from hf_finetune.chat import ChatFormat
-from hf_finetune.data.checks import Fault, faults_in_words, faulty_rows, rows_and_faults
+from hf_finetune.data.checks import Fault, columns_not_used, faults_in_words, faulty_rows, rows_and_faults
 from hf_finetune.data.reading import Record, read_records
 from hf_finetune.data.sources import Located, Source
 from hf_finetune.data.splits import SPLITS, Example, split_examples
@@ -60,7 +60,6 @@ def prepare(
     splits, dropped = split_examples(read.examples, shares, settings.near_duplicate_similarity, settings.seed)
     whole = {name: len(splits[name]) for name in SPLITS}
     splits["train"] = _some(splits["train"], settings.max_train_rows, settings.seed)
-    splits["test"] = _some(splits["test"], settings.max_test_rows, settings.seed)
     facts = {
         "source": _source_facts(source, read.located),
         "rows_read": len(read.rows) + len(read.faults),
@@ -69,10 +68,10 @@ def prepare(
         "near_duplicates": dropped["near_duplicates"],
         "near_duplicate_similarity": settings.near_duplicate_similarity,
     }
-    for name in ("train", "test"):
-        if len(splits[name]) < whole[name]:
-            facts[f"{name}_rows_left_out"] = whole[name] - len(splits[name])
     splits["test"], unmarkable = _markable(recipe, read, splits["test"], settings, progress)
+    for name, others in (("train", 0), ("test", len(unmarkable))):
+        if len(splits[name]) + others < whole[name]:
+            facts[f"{name}_rows_left_out"] = whole[name] - others - len(splits[name])
     facts |= _counts(recipe, read.rows, read.examples, splits) | _oddities(recipe, read, unmarkable)
     return _checked(recipe, {name: [read.rows[i] for i in splits[name]] for name in SPLITS}, facts)
 
@@ -86,8 +85,7 @@ def prepare_unsplit(
         RecipeError: an unreadable source; every broken row with its number.
     """
     read = _read(recipe, source, settings, commit, progress)
-    some = _some(list(range(len(read.rows))), settings.max_test_rows, settings.seed)
-    test, unmarkable = _markable(recipe, read, some, settings, progress)
+    test, unmarkable = _markable(recipe, read, list(range(len(read.rows))), settings, progress)
     facts = {"source": _source_facts(source, read.located), "rows_read": len(read.rows) + len(read.faults)}
     facts |= _counts(recipe, read.rows, read.examples, {"test": test}) | _oddities(recipe, read, unmarkable)
     return _checked(recipe, {"test": [read.rows[i] for i in test]}, facts)
@@ -119,7 +117,7 @@ def _read(
             faults.append((record, str(error)))
     faults.sort(key=lambda fault: (fault[0].file, fault[0].number))
     if faults and (not settings.leave_out_faulty_rows or not kept):
-        raise faulty_rows(faults, len(records))
+        raise _with_advice(faulty_rows(faults, len(records)), settings)
     return _Read(located, [one for one, _, _ in kept], [row for _, row, _ in kept], [e for _, _, e in kept], faults)
 
 
@@ -144,18 +142,32 @@ def _example(recipe: Recipe[Any], row: Any) -> Example:
 
 def _markable(
     recipe: Recipe[Any], read: _Read, test: list[int], settings: Settings, progress: Progress | None
-) -> tuple[list[int], list[Fault]]:  # fmt: skip
-    """The test rows to which answers can be marked, and the others with the reason."""
-    faults: dict[int, Fault] = {}
-    for number in tracked(test if marks_each_row(recipe) else [], progress, "mark gold answers", "rows"):
+) -> tuple[list[int], list[Fault]]:
+    """At most `max_test_rows` test rows to which answers can be marked, and the others that were met on the way."""
+    most = settings.max_test_rows or len(test)
+    if not marks_each_row(recipe):
+        return _some(test, most, settings.seed), []
+    kept: list[int] = []
+    faults: list[Fault] = []
+    order = random.Random(settings.seed).sample(test, len(test)) if most < len(test) else test
+    for number in tracked(order, progress, "mark gold answers", "rows"):
         row = read.rows[number]
+        if len(kept) == most:
+            continue
         try:
             recipe.mark(row, recipe.parse(recipe.completion(row)))
+            kept.append(number)
         except RecipeError as error:
-            faults[number] = (read.records[number], str(error))
-    if faults and (not settings.leave_out_faulty_rows or len(faults) == len(test)):
-        raise faulty_rows(list(faults.values()), len(test))
-    return [number for number in test if number not in faults], list(faults.values())
+            faults.append((read.records[number], str(error)))
+    if faults and (not settings.leave_out_faulty_rows or not kept):
+        raise _with_advice(faulty_rows(faults, len(kept) + len(faults)), settings)
+    return sorted(kept), faults
+
+
+def _with_advice(error: RecipeError, settings: Settings) -> RecipeError:
+    """The error on broken rows, and how to go on without them where that was not asked for."""
+    advice = "\n  leave_out_faulty_rows=true goes on without them."
+    return error if settings.leave_out_faulty_rows else RecipeError(f"{error}{advice}")
 
 
 def _oddities(recipe: Recipe[Any], read: _Read, unmarkable: Sequence[Fault]) -> dict[str, Any]:
@@ -165,7 +177,12 @@ def _oddities(recipe: Recipe[Any], read: _Read, unmarkable: Sequence[Fault]) -> 
         "unmarkable": {"rows": len(unmarkable), "first": faults_in_words(unmarkable[:NAMED])},
     }
     remarks = list(recipe.remarks(read.rows))
-    return {name: own for name, own in found.items() if own["rows"]} | ({"remarks": remarks} if remarks else {})
+    unused = columns_not_used(read.records, recipe.row_type())
+    return (
+        {name: own for name, own in found.items() if own["rows"]}
+        | ({"remarks": remarks} if remarks else {})
+        | ({"columns_not_used": unused} if unused else {})
+    )
 
 
 def _source_facts(source: Source, located: Located) -> dict[str, Any]:
@@ -257,16 +274,23 @@ def in_words(facts: Mapping[str, Any]) -> list[str]:
     }
     if any(left.values()):
         lines.append("left out: " + ", ".join(f"{count:,} {why}" for why, count in left.items() if count))
-    for name, what in (("faulty", "left out as they are broken"), ("unmarkable", "left out of the test split")):
-        if name in facts:
-            lines += [f"{plural(facts[name]['rows'], 'row')} {what}:", *(f"  {one}" for one in _first(facts[name]))]
-    lines += facts.get("remarks", ())
+    lines += oddities_in_words(facts)
     if facts["near_duplicates"]:
         lines.append(
             f"{facts['near_duplicates']:,} near-duplicates (token Jaccard >= "
             f"{facts['near_duplicate_similarity']:g}) kept on one side of the split"
         )
     return lines
+
+
+def oddities_in_words(facts: Mapping[str, Any]) -> list[str]:
+    """Which rows were left out as they are broken or cannot be marked, and the recipe's remarks."""
+    unused = facts.get("columns_not_used")
+    lines = [f"columns not used: {', '.join(unused)}"] if unused else []
+    for name, what in (("faulty", "left out as they are broken"), ("unmarkable", "left out of the test split")):
+        if name in facts:
+            lines += [f"{plural(facts[name]['rows'], 'row')} {what}:", *(f"  {one}" for one in _first(facts[name]))]
+    return [*lines, *facts.get("remarks", ())]
 
 
 def _first(faults: Mapping[str, Any]) -> list[str]:

@@ -58,7 +58,9 @@ class Recipe(ABC, Generic[Row]):
         """What an answer says, or None when it cannot be read; never raises."""
 
     def mark(self, row: Row, prediction: Any) -> dict[str, float]:
-        """One row's marks in 0-1; a mark that does not apply to the row is left out. None: an unreadable answer.
+        """One row's marks in 0-1, the primary metric among them; another that does not apply to the row is left out.
+
+        A prediction of None is an answer that could not be read.
 
         Either this is defined, and the metrics are the means of the marks, or `score()` itself.
 

@@ -124,10 +124,11 @@ class Report:
     def outcome(self) -> str:
         """The verdict in a few words: `helped`, `no measurable gain`, `worse` or `too few rows to tell`."""
         low, high = self.intervals["gain"]
+        if self.rows < FEWEST_ROWS:
+            return "too few rows to tell"
         if low <= 0 <= high:
             return "no measurable gain"
-        changed = self.corrected + self.spoiled
-        if self.rows < FEWEST_ROWS or (self.is_right_or_wrong and changed < FEWEST_CHANGED):
+        if self.is_right_or_wrong and self.corrected + self.spoiled < FEWEST_CHANGED:
             return "too few rows to tell"
         return "helped" if low > 0 else "worse"
 

@@ -16,7 +16,7 @@ from hf_finetune.data.checks import typed_rows
 from hf_finetune.data.reading import read_records
 from hf_finetune.data.sources import LocalFile, Source
 from hf_finetune.errors import RecipeError, nearest
-from hf_finetune.recipe import Recipe
+from hf_finetune.recipe import Recipe, marks_each_row
 
 Check = Callable[[Recipe[Any], Sequence[Any]], None]
 
@@ -174,6 +174,8 @@ def marks_the_gold_completion_full(recipe: Recipe[Any], rows: Sequence[Any]) -> 
     """The gold completion, through parse and score, is worth 1.0, and each row's own mark is right."""
     gold = _gold(recipe, rows)
     for number, (row, prediction) in enumerate(zip(rows, gold, strict=True), 1):
+        if marks_each_row(recipe) and recipe.primary_metric not in recipe.mark(row, prediction):
+            raise RecipeError(f"row {number}: mark() has no {recipe.primary_metric!r}. Give it to every row.")
         if prediction is None:
             raise RecipeError(f"row {number}: parse() cannot read the gold completion {recipe.completion(row)[:40]!r}.")
         if not recipe.correct(row, prediction):

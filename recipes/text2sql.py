@@ -38,7 +38,7 @@ class TextToSql(Recipe[Question]):
     hyperparameters = {"leave_out_faulty_rows": True}  # gold queries that do not run are known in these data
 
     def prompt(self, row: Question) -> str:
-        schema = row.context or (schema_text(row.database) if row.database else "")
+        schema = row.context or schema_text(row.database)
         rules = f"Answer with one {row.dialect} query, or with: {REFUSAL} {row.instructions}"
         return f"{schema}\n\n{rules.strip()}\n{row.question}"
 

@@ -221,7 +221,7 @@ REFERENCE_RUNS = sorted(path.parent for path in (Path(__file__).parent.parent / 
 
 
 def test_there_are_reference_cards() -> None:
-    assert [folder.name for folder in REFERENCE_RUNS] == ["finsent"]
+    assert [folder.name for folder in REFERENCE_RUNS] == ["credit_memo", "finsent", "text2sql"]
 
 
 @pytest.mark.parametrize("folder", REFERENCE_RUNS, ids=lambda folder: folder.name)

@@ -402,8 +402,24 @@ def test_a_column_is_found_where_only_case_spaces_and_underscores_differ(column:
     assert typed_rows(records({"Text": "a", column: 2.5}), Filed) == [Filed("a", 2.5)]
 
 
-def test_two_columns_that_could_be_one_field_are_none() -> None:
-    assert typed_rows(records({"text": "a", "House Price": 1.0, "housePrice": 2.0}), Filed) == [Filed("a")]
+def test_two_columns_that_could_be_one_field_are_a_fault() -> None:
+    with pytest.raises(RecipeError, match=r"'House Price' and 'housePrice' could both be 'house_price'\. Ren"):
+        typed_rows(records({"text": "a", "House Price": 1.0, "housePrice": 2.0}), Filed)
+
+
+def test_an_empty_path_is_none(tmp_path: Path) -> None:
+    read = records_of(tmp_path, "rows.jsonl", '{"text": "a", "database": ""}\n')
+    assert typed_rows(read, Filed) == [Filed("a")]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../other.sqlite", "sub/../../other.sqlite"])
+def test_rows_of_somebody_elses_data_set_name_no_files_elsewhere(tmp_path: Path, path: str) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"text": "a", "database": path}) + "\n")
+    located = Located((tmp_path / "rows.jsonl",), "ns/rows", "main", "0" * 40)
+    with pytest.raises(RecipeError, match="row 1: 'database' is not a file of the data set"):
+        typed_rows(read_records(located, ["text"]), Filed)
+    own = Located((tmp_path / "rows.jsonl",), "rows.jsonl")
+    assert len(typed_rows(read_records(own, ["text"]), Filed)) == 1
 
 
 def test_a_column_of_the_fields_own_name_goes_before_one_that_is_like_it() -> None:

@@ -273,7 +273,7 @@ def test_each_fault_of_form_is_told_once() -> None:
     told = {kind: form_faults(read("\n\n".join(parts))) for kind, parts in MISSHAPEN.items()}
     assert told["text above the first"] == ["there is text above the first section"]
     assert told["a missing section"] == ["section 'Risks' is missing"]
-    assert told["an empty section"] == ["section 'Risks' is empty"]
+    assert told["an empty section"] == ["section 'Risks' is empty, or has fewer than 3 words"]
     assert told["a section of its own"] == ["'Appendix' is none of the sections"]
     assert told["no rating line"] == ["the last line is no rating line, or two of them disagree"]
     assert told["sections in the wrong order"][0].startswith("the sections are Borrower, Risks, Financial analysis,")

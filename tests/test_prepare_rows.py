@@ -173,7 +173,8 @@ def test_all_rows_whose_answer_is_no_choice_are_named(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "rows.jsonl: 2 faults in 43 rows.\n"
         "  row 41: the answer 'maybe' is not one of yes, no.\n"
-        "  row 43: the answer 'perhaps' is not one of yes, no."
+        "  row 43: the answer 'perhaps' is not one of yes, no.\n"
+        "  leave_out_faulty_rows=true goes on without them."
     )
 
 
@@ -368,3 +369,19 @@ def test_fewer_test_rows_are_part_of_more(tmp_path: Path) -> None:
     assert few < more < every
     assert [one.facts.get("test_rows_left_out") for one in drawn] == [5, 3, None]
     assert drawn[0].rows["train"] == drawn[2].rows["train"]
+
+
+def test_rows_that_cannot_be_marked_make_room_for_others(tmp_path: Path) -> None:
+    rows = [row(number, "yes", company="unmarkable" if number % 2 else "") for number in range(60)]
+    few = LENIENT.model_copy(update={"max_test_rows": 5})
+    assert len(prepare(Marked(), source(tmp_path, rows), few).rows["test"]) == 5
+    assert len(prepare_unsplit(Marked(), source(tmp_path, rows), few).rows["test"]) == 5
+
+
+def test_columns_that_are_no_field_are_told(tmp_path: Path) -> None:
+    rows = [row(number, "yes", compny="x") for number in range(20)]
+    facts = prepare(Open(), source(tmp_path, rows), SETTINGS).facts
+    assert facts["columns_not_used"] == ["compny"]
+    assert "columns not used: compny" in in_words(
+        facts | {"max_length": 9, "longer_than_max_length": dict.fromkeys(SPLITS, 0)}
+    )

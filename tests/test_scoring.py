@@ -61,7 +61,7 @@ def test_a_real_loss_is_called_one() -> None:
 @pytest.mark.parametrize(
     ("count", "wrong", "verdict"),
     [
-        (6, {0, 1}, "No measurable gain"),
+        (6, {0, 1}, "Too few rows to tell"), (30, set(), "No measurable gain"),
         (1, {0}, "Too few rows to tell"), (19, set(range(19)), "Too few rows to tell"),
         (100, {0, 1, 2, 3, 4}, "Too few rows to tell"), (100, {0, 1, 2, 3, 4, 5}, "Fine-tuning helped"),
     ],
@@ -402,12 +402,12 @@ class OpenSentiment(type(FINSENT)):  # type: ignore[misc]  # its class is known 
 
 def test_tfidf_learns_from_the_training_rows_and_is_a_column_of_its_own() -> None:
     words = {"negative": "loss fell", "neutral": "meeting held", "positive": "profit rose"}
-    some = [Sentence(f"{words[LABELS[i % 3]]} {i}", LABELS[i % 3]) for i in range(60)]
+    some = [Sentence(f"{words[LABELS[i % 3]]} {i}", LABELS[i % 3]) for i in range(72)]
     split = {"train": some[:30], "validation": some[30:42], "test": some[42:]}
     given = tfidf_answers(FINSENT, split)
     assert all(answer.correct for answer in given)
     assert sum((given[0].probabilities or {}).values()) == pytest.approx(1)
-    base = answers(split["test"], set(range(18)))
+    base = answers(split["test"], set(range(30)))
     compared = make_report(FINSENT, split["train"], split["test"], {"tfidf": [given], "base": [base], "tuned": [base]})
     assert list(compared.columns) == ["majority", "tfidf", "base", "tuned"]
     assert "But TF-IDF with logistic regression is better (1.000" in compared.verdict
@@ -421,7 +421,7 @@ def test_tfidf_on_one_class_answers_that_class() -> None:
 
 def test_tfidf_gives_the_answer_of_the_nearest_training_row_where_answers_are_open() -> None:
     words = {"negative": "loss fell", "neutral": "meeting held", "positive": "profit rose"}
-    some = [Sentence(f"{words[LABELS[i % 3]]} {i}", LABELS[i % 3]) for i in range(60)]
+    some = [Sentence(f"{words[LABELS[i % 3]]} {i}", LABELS[i % 3]) for i in range(72)]
     split = {"train": some[:42], "test": some[42:]}
     check_evaluation(OpenSentiment(), split, Settings(baseline="tfidf"))
     given = tfidf_answers(OpenSentiment(), split)

@@ -288,3 +288,19 @@ def test_mutants_of_public_queries_are_caught_on_filled_tables(name: str, least:
                 caught[mark_query(answer, query, schema=schema)["execution_accuracy"] == 0.0] += 1
     assert caught.total() > 1000
     assert caught[True] >= least * caught.total()
+
+
+PEOPLE = """CREATE TABLE person (id INTEGER PRIMARY KEY, name TEXT);
+CREATE TABLE visit (id INTEGER PRIMARY KEY, person_id INTEGER, day DATE);"""
+NEVER = [
+    "SELECT p.name FROM person p LEFT JOIN visit v ON v.person_id = p.id WHERE v.id IS NULL",
+    "SELECT name FROM person WHERE id NOT IN (SELECT person_id FROM visit)",
+    "SELECT name FROM person p WHERE NOT EXISTS (SELECT 1 FROM visit v WHERE v.person_id = p.id)",
+    "SELECT name FROM person WHERE id IN (SELECT id FROM person EXCEPT SELECT person_id FROM visit)",
+]
+
+
+@pytest.mark.parametrize("gold", NEVER)
+@pytest.mark.parametrize("prediction", NEVER)
+def test_who_has_no_partner_is_found_in_any_way(gold: str, prediction: str) -> None:
+    assert mark_query(gold, prediction, schema=PEOPLE)["execution_accuracy"] == 1.0

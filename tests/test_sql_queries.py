@@ -1,6 +1,7 @@
 """The text of queries: what an answer says, exact match, kinds, templates, and other dialects than SQLite."""
 
 import random
+import re
 from typing import get_args
 
 import pytest
@@ -312,3 +313,83 @@ def test_double_quotes_are_a_name_where_the_dialect_says_so(dialect: Dialect) ->
 def test_a_gold_query_that_sqlite_has_no_words_for_is_refused(dialect: Dialect, gold: str) -> None:
     with pytest.raises(RecipeError, match="the gold query fails"):
         mark_query(gold, gold, schema=VISITS[dialect], dialect=dialect)
+
+
+CUT_OFF = [
+    "SELECT DATE_SUB(a, ",
+    "SELECT DATE_SUB(a, THEN",
+    "SELECT DATE_SUB(hired, WHERE) FROM t",
+    "SELECT DATE_ADD(b, ) FROM t",
+]
+
+
+@pytest.mark.parametrize("text", CUT_OFF)
+def test_an_answer_that_is_cut_off_is_no_query(text: str) -> None:
+    assert read_query(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT a FROM t WHERE a" + " IS NOT NULL" * 150,
+        "SELECT a" + "::int" * 300 + " FROM t",
+        "SELECT a FROM t WHERE a" + " IN (1)" * 600,
+        "SELECT a" + " + 1" * 900 + " FROM t",
+        "SELECT now() " + "- interval '1 day' " * 40 + " FROM t",
+        "SELECT " + "DATE(" * 40 + "a" + ")" * 40 + " FROM t",
+    ],
+    ids=["is not null", "casts", "in", "sums", "intervals", "dates"],
+)
+@pytest.mark.parametrize("dialect", ["sqlite", "postgres"])
+def test_a_query_too_deep_to_walk_through_is_marked_in_no_time(text: str, dialect: Dialect) -> None:
+    template(text, dialect)
+    marks = mark_query("SELECT a FROM t", text, schema="CREATE TABLE t (a INT)", dialect=dialect)
+    assert marks["execution_accuracy"] == 0.0
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgres", "mysql", "duckdb"])
+def test_golds_cut_anywhere_raise_nothing_but_recipe_errors(dialect: Dialect) -> None:
+    gold = "SELECT DATE(a, '-1 day'), COUNT(*) FROM t WHERE b IN ('x', \"y\") GROUP BY 1 ORDER BY COUNT(*) DESC LIMIT 3"
+    for end in range(len(gold)):
+        read_query(gold[:end])
+        template(gold[:end] or "x", dialect)
+        mark_query("SELECT a FROM t", gold[:end], schema="CREATE TABLE t (a DATE, b TEXT)", dialect=dialect)
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        'SELECT strftime("%Y", day), COUNT(*) FROM visits GROUP BY 1',
+        'SELECT COALESCE(note, "none") FROM visits',
+        'SELECT CASE WHEN cost > 5 THEN "high" ELSE "low" END FROM visits',
+    ],
+)
+def test_a_text_in_double_quotes_is_one_where_the_gold_query_has_it_as_such(gold: str) -> None:
+    schema = "CREATE TABLE visits (day DATE, note TEXT, cost INT)"
+    assert mark_query(gold, gold + " ", schema=schema)["execution_accuracy"] == 1.0
+    invented = re.sub(r"\b(note|cost|day)\b", '"invented"', gold)
+    assert mark_query(gold, invented, schema=schema)["valid_sql"] == 0.0
+
+
+def test_a_refusal_is_one_without_its_full_stop_and_beside_a_query() -> None:
+    assert accepted_queries("The database cannot answer this question") == (REFUSAL,)
+    both = "SELECT a FROM t; SELECT 'unknown'"
+    for given in ("SELECT t.a FROM t", REFUSAL):
+        assert mark_query(both, given, schema="CREATE TABLE t (a INT)")["execution_accuracy"] == 1.0
+
+
+def test_a_type_that_sqlite_does_not_know_loses_no_row() -> None:
+    for dialect, kind in (("postgres", "TEXT[]"), ("duckdb", "STRUCT(x INT, y INT)"), ("mysql", "ENUM('x','y')")):
+        schema = f"CREATE TABLE t (a INT, b {kind})"
+        assert mark_query("SELECT a FROM t", "SELECT t.a FROM t", schema=schema, dialect=dialect)["valid_sql"] == 1.0  # type: ignore[arg-type]
+    assert mark_query('SELECT "x ] y" FROM t', 'SELECT "x ] y" FROM t ', schema='CREATE TABLE t ("x ] y" INT)')[
+        "valid_sql"
+    ]
+
+
+def test_the_schema_of_a_table_is_left_out_where_a_dialect_has_them() -> None:
+    schema = "CREATE TABLE s.t (a INT)"
+    assert (
+        mark_query("SELECT a FROM s.t", "SELECT x.a FROM s.t AS x", schema=schema, dialect="postgres")["valid_sql"]
+        == 1.0
+    )

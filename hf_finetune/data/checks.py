@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import math
+import os
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from hf_finetune.data.reading import Record
 from hf_finetune.errors import RecipeError, many_faults, nearest
@@ -41,28 +42,41 @@ def rows_and_faults(records: Sequence[Record], row_type: type[Row]) -> tuple[lis
 
     adapter, fields = TypeAdapter(row_type), dataclasses.fields(row_type)  # type: ignore[arg-type]  # a dataclass
     hints = get_type_hints(row_type)
-    paths = [name for name, hint in hints.items() if Path in (hint, *get_args(hint))]
+    paths = [name for name, hint in hints.items() if hint in (Path, Path | None)]
     optional = {one.name for one in fields if one.default is not dataclasses.MISSING and hints[one.name] is not str}
+    names = tuple(one.name for one in fields)
     rows: list[tuple[Record, Row]] = []
     faults: list[Fault] = []
     for record in records:
-        values = _by_field(record.values, tuple(one.name for one in fields))
+        values = _by_field(record.values, names)
+        empty = optional if record.is_text else optional.intersection(paths)
+        values = {name: value for name, value in values.items() if value != "" or name not in empty}
         try:
             # Strict JSON for files that know types: "2" in a jsonl is text, not a number.
             row = (
-                adapter.validate_strings({name: v for name, v in values.items() if v != "" or name not in optional})
+                adapter.validate_strings(values)
                 if record.is_text
                 else adapter.validate_json(json.dumps(values, default=_as_text), strict=True)
             )
         except ValidationError as error:
             faults.append((record, _in_words(error.errors(), record)))
             continue
-        unusable = _unusable(row)
+        row = _with_paths(row, paths, record.folder)
+        outside = _outside(row, paths, record) if record.is_confined else []
+        unusable = [*_ambiguous(record.values, names), *_unusable(row), *outside]
         if unusable:
             faults.append((record, " ".join(unusable)))
         else:
-            rows.append((record, _with_paths(row, paths, record.folder)))
+            rows.append((record, row))
     return rows, faults
+
+
+def columns_not_used(records: Sequence[Record], row_type: type[Any]) -> list[str]:
+    """The columns that are no field of the type: where a name is misspelt, an optional field stays empty."""
+    fields = tuple(field.name for field in dataclasses.fields(row_type))
+    kinds = dict.fromkeys(tuple(record.values) for record in records)
+    unused = [name for columns in kinds for name, field in _field_names(columns, fields).items() if field not in fields]
+    return list(dict.fromkeys(unused))
 
 
 def faulty_rows(faults: Sequence[Fault], total: int) -> RecipeError:
@@ -101,8 +115,24 @@ def _folded(name: str) -> str:
 
 def _with_paths(row: Row, names: Sequence[str], folder: Path) -> Row:
     """The row with its relative paths taken from a folder."""
-    own = {name: folder / getattr(row, name) for name in names if getattr(row, name) is not None}
+    own = {name: (folder / getattr(row, name)).absolute() for name in names if getattr(row, name) is not None}
     return dataclasses.replace(row, **own) if own else row  # type: ignore[type-var]  # a dataclass
+
+
+def _outside(row: Any, names: Sequence[str], record: Record) -> list[str]:
+    """What a row of somebody else's data set may not name: files elsewhere on this machine."""
+    given = {name: getattr(row, name) for name in names if getattr(row, name) is not None}
+    folder = record.folder.absolute()
+    return [f"{name!r} is not a file of the data set. Name one that lies beside the rows."
+            for name, path in given.items() if not Path(os.path.normpath(path)).is_relative_to(folder)]  # fmt: skip
+
+
+def _ambiguous(values: dict[str, Any], fields: tuple[str, ...]) -> list[str]:
+    """What is wrong with columns of which two could be the same field."""
+    lacking = {_folded(name): name for name in fields if name not in values}
+    alike = {name: [column for column in values if _folded(column) == folded] for folded, name in lacking.items()}
+    return [f"columns {' and '.join(map(repr, own))} could both be {name!r}. Rename one." for name, own in alike.items()
+            if len(own) > 1]  # fmt: skip
 
 
 def _as_text(value: Any) -> str:

@@ -28,6 +28,8 @@ class Record:
     """True where the format knows no types, so that numbers arrive as text (csv, txt)."""
     folder: Path = Path()
     """Where the file lies: what a row names by a relative path lies there too."""
+    is_confined: bool = False
+    """Whether a row may name files of that folder only: the data set is somebody else's."""
 
 
 def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
@@ -41,7 +43,7 @@ def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
     """
     names, member = located.file_names, located.member
     records = [
-        replace(record, folder=path.parent)
+        replace(record, folder=path.parent, is_confined=located.commit is not None)
         for path, name in names.items()
         for record in _read(path, name, member, fields)
     ]

@@ -11,7 +11,7 @@ from itertools import permutations
 
 from hf_finetune.memo.figures import Figure, figures_in
 from hf_finetune.memo.mentions import OTHER, Mention, attributed, mentions_in, stands_before
-from hf_finetune.memo.ratios import BY_NAME, Unit, as_shown, derived, label_of, shown, unit_of
+from hf_finetune.memo.ratios import BY_NAME, Unit, as_shown, derived, label_of, shown, unit_of, words_of
 from hf_finetune.memo.row import Borrower, implausible, one_line, usable
 
 MOST_RELATIVE_ERROR = 0.10
@@ -54,7 +54,10 @@ def findings(row: Borrower, text: str) -> list[Finding]:
             signed = _signed(figure, mention, sentence)
             is_multiple = figure.unit == "times" and any(stands_before(figure, other, sentence) for other in mentions)
             is_stated = mention is not None and not is_multiple and _states(mention, figure, sentence)
-            taken_for, fault = _judged(signed, mention, named, is_stated, known, left_out)
+            taken_for, fault = (
+                _judged(signed, mention, named, is_stated, known, left_out) if mention
+                else _unnamed(signed, sentence, known)
+            )  # fmt: skip
             found.append(Finding(figure.text, told, taken_for, fault))
     return found
 
@@ -150,23 +153,21 @@ def _states(mention: Mention, figure: Figure, sentence: str) -> bool:
 
 
 def _judged(
-    figure: Figure, mention: Mention | None, named: Sequence[str], is_stated: bool, known: Mapping[str, _Known],
+    figure: Figure, mention: Mention, named: Sequence[str], is_stated: bool, known: Mapping[str, _Known],
     left_out: Mapping[str, float],
 ) -> tuple[str | None, str | None]:  # fmt: skip
     """What a figure was taken for, and its fault."""
-    if mention is None:
-        return _unnamed(figure, known)
     if mention.name in known and _says(figure, known[mention.name], mention.name):
         return mention.name, None
     follows = None if is_stated or mention.name.startswith(OTHER) else _follows(figure, named, known)
     return (follows, None) if follows else (mention.name, _fault(figure, mention.name, known, left_out))
 
 
-def _unnamed(figure: Figure, known: Mapping[str, _Known]) -> tuple[str | None, str | None]:
-    """A figure in a sentence without a ratio: one digit, or no unit, could be anything."""
+def _unnamed(figure: Figure, sentence: str, known: Mapping[str, _Known]) -> tuple[str | None, str | None]:
+    """A figure in a sentence without a ratio: it needs a word of one; one digit, or no unit, could be anything."""
     if figure.digits >= 2 and figure.unit in ("percent", "times"):
         for name, one in known.items():
-            if _says(figure, one, name):
+            if _says(figure, one, name) and words_of(name) & set(re.findall("[a-z]+", sentence.lower())):
                 return name, None
     return None, "no ratio is named with it, and none of the row is that figure"
 

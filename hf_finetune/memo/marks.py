@@ -9,6 +9,7 @@ from hf_finetune.memo.row import SECTIONS, Borrower, known_rating
 
 FEWEST_WORDS = 3
 """A section with fewer is empty: `None.`, `N/A`, `To be done`."""
+TOO_SHORT = f", or has fewer than {FEWEST_WORDS} words"
 
 
 def marks(row: Borrower, memo: Memo | None) -> dict[str, float]:
@@ -52,7 +53,9 @@ def form_faults(memo: Memo | None) -> list[str]:
     faults += ["there is text above the first section"] if "" in headings else []
     if not faults and headings != list(SECTIONS):
         faults.append(f"the sections are {', '.join(headings)}; they must be {', '.join(SECTIONS)}, in that order")
-    faults += [f"section {section.heading!r} is empty" for section in memo.sections if _is_empty(section.body)]
+    faults += [
+        f"section {section.heading!r} is empty{TOO_SHORT}" for section in memo.sections if _is_empty(section.body)
+    ]
     return faults + (["the last line is no rating line, or two of them disagree"] if memo.rating is None else [])
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 Unit = Literal["percent", "times"]
@@ -148,6 +149,19 @@ def derived(values: Mapping[str, float]) -> dict[str, float]:
 def unit_of(name: str) -> Unit:
     """The unit of a ratio, a derived one too."""
     return next(ratio.unit for ratio in ALL if ratio.name == name)
+
+
+_SAID_OF_ALL = frozenset("a average d e net of on profit ratio return to total".split())
+
+
+@cache
+def words_of(name: str) -> frozenset[str]:
+    """The words, singular and plural, by which a sentence can be about a ratio without naming it."""
+    own = next(one for one in ALL if one.name == name)
+    texts = [own.label, *own.spellings, *(own.vague if isinstance(own, Ratio) else ())]
+    words = {word for text in texts for word in text.lower().split()} - _SAID_OF_ALL
+    words |= {"profitability"} if own.unit == "percent" else set()
+    return frozenset(words | {word.removesuffix("s") for word in words} | {f"{word}s" for word in words})
 
 
 def label_of(name: str) -> str:

@@ -23,14 +23,19 @@ _PART_CALLS = ("DATE_PART", "DATEPART")
 
 def to_sqlite(tree: exp.Query) -> str:
     """The tree as a SQLite query; what has no counterpart there stays as it is, and fails when it is run."""
-    return tree.transform(_rewritten).sql(dialect="sqlite", comments=False)
+    tree = tree.copy()
+    for node in reversed(list(tree.bfs())):  # parts before what they are parts of
+        other = _rewritten(node)
+        if other is not node:
+            node.replace(other)
+    return tree.sql(dialect="sqlite", comments=False)
 
 
 def _rewritten(node: exp.Expr) -> exp.Expr:
-    """Parts of dates and steps in time by SQLite's strftime and datetime; every other node as it is.
-
-    What is put in the place of a node is not looked through again, so that its parts are rewritten as it is made.
-    """
+    """Parts of dates and steps in time by SQLite's strftime and datetime; every other node as it is."""
+    if isinstance(node, exp.Table):
+        node.set("db", None)
+        node.set("catalog", None)
     if isinstance(node, exp.Extract):
         return _part(node.name.upper(), node.expression) or node
     if isinstance(node, exp.Year | exp.Month | exp.Day | exp.Hour | exp.Minute | exp.Second):
@@ -41,8 +46,7 @@ def _rewritten(node: exp.Expr) -> exp.Expr:
     if isinstance(node, exp.Concat) and node.args.get("coalesce"):
         return _joined(node.expressions)
     if isinstance(node, exp.Left):
-        text, length = node.this.transform(_rewritten), node.expression.transform(_rewritten)
-        return exp.Substring(this=text, start=exp.Literal.number(1), length=length)
+        return exp.Substring(this=node.this.copy(), start=exp.Literal.number(1), length=node.expression.copy())
     if isinstance(node, exp.DateTrunc | exp.TimestampTrunc):
         form = _TRUNCATED.get(node.text("unit").upper())
         return _strftime(form, node.this) if form else node
@@ -68,9 +72,7 @@ def _called(node: exp.Expr) -> exp.Expr:
 
 def _joined(parts: Sequence[exp.Expr]) -> exp.Expr:
     """`CONCAT` where a null is an empty text; SQLite has it since 3.44 alone."""
-    texts: list[exp.Expr] = [
-        exp.Coalesce(this=part.transform(_rewritten), expressions=[exp.Literal.string("")]) for part in parts
-    ]
+    texts: list[exp.Expr] = [exp.Coalesce(this=part.copy(), expressions=[exp.Literal.string("")]) for part in parts]
     return exp.Paren(this=reduce(lambda left, right: exp.DPipe(this=left, expression=right), texts))
 
 
@@ -80,7 +82,7 @@ def _part(unit: str, date: exp.Expr) -> exp.Expr | None:
 
 
 def _strftime(form: str, date: exp.Expr) -> exp.Expr:
-    return exp.Anonymous(this="STRFTIME", expressions=[exp.Literal.string(form), date.transform(_rewritten)])
+    return exp.Anonymous(this="STRFTIME", expressions=[exp.Literal.string(form), date.copy()])
 
 
 def _moved(date: exp.Expr, step: exp.Interval, sign: int) -> exp.Expr | None:
@@ -91,4 +93,4 @@ def _moved(date: exp.Expr, step: exp.Interval, sign: int) -> exp.Expr | None:
     number = sign * int(count.name) * (_WEEK if unit == "WEEK" else 1)
     name = "DATE" if unit in ("WEEK", "DAY", "MONTH", "YEAR") else "DATETIME"
     moved = f"{number:+} {'day' if unit == 'WEEK' else unit.lower()}s"
-    return exp.Anonymous(this=name, expressions=[date.transform(_rewritten), exp.Literal.string(moved)])
+    return exp.Anonymous(this=name, expressions=[date.copy(), exp.Literal.string(moved)])

@@ -15,7 +15,7 @@ from typing import Any
 from hf_finetune.errors import RecipeError
 from hf_finetune.sql.clues import Clues, Comparison, Place, number_of
 from hf_finetune.sql.sandbox import NOW, connect
-from hf_finetune.sql.schema import Column, Table
+from hf_finetune.sql.schema import Column, Table, quoted
 
 MOST_ROWS = 120
 OTHER_ROWS = 6
@@ -68,7 +68,7 @@ def _database(tables: Sequence[Table], rows: Sequence[list[tuple[Any, ...]]]) ->
             connection.close()
             raise RecipeError(f"schema: table {table.name} cannot be made ({error}). Mend its columns.") from error
         marks = ", ".join("?" * len(table.columns))
-        connection.executemany(f"INSERT OR IGNORE INTO [{table.name}] VALUES ({marks})", own)
+        connection.executemany(f"INSERT OR IGNORE INTO {quoted(table.name)} VALUES ({marks})", own)
     connection.commit()
     return connection
 
@@ -107,7 +107,7 @@ def _pool(places: list[Place], columns: dict[Place, tuple[Table, Column]], found
     is_key = len(places) > 1
     many = MOST_ROWS if unique else 5 if is_grouped else KEYS if is_key else 12
     name = own[0].name.lower()
-    near = list(dict.fromkeys(_around(comparisons, kind)))
+    near = [value for value in dict.fromkeys(_around(comparisons, kind)) if value is not None or not unique]
     values = list(dict.fromkeys([*near, *_plain(kind, name, many, chance)]))
     passed = [sum(one.passes(value) for one in comparisons) for value in values]
     best = max(passed, default=0)

@@ -10,7 +10,7 @@ from pathlib import Path
 from hf_finetune.errors import RecipeError
 from hf_finetune.sql.clues import Clues, clues
 from hf_finetune.sql.filling import fill
-from hf_finetune.sql.queries import REFUSAL, Dialect, accepted_queries, for_sqlite, kinds, normalised
+from hf_finetune.sql.queries import REFUSAL, Dialect, accepted_queries, for_sqlite, kinds, normalised, quoted_texts
 from hf_finetune.sql.results import Reference, Wanted, is_wanted, wanted
 from hf_finetune.sql.sandbox import QueryError, column_names, connect, lock, run
 from hf_finetune.sql.schema import Table, read_schema
@@ -32,6 +32,8 @@ class Trial:
 
     connection: sqlite3.Connection
     columns: frozenset[str]
+    texts: frozenset[str]
+    """Words that the references have in double quotes and that are no names."""
     wanted: tuple[Wanted | None, ...]
 
     def __del__(self) -> None:
@@ -59,9 +61,10 @@ def _marks(
     answer: str, prediction: str | None, schema: str, database: Path | None, dialect: Dialect
 ) -> Mapping[str, float]:
     gold = accepted_queries(answer, dialect)
-    trials = () if gold == (REFUSAL,) else _trials(gold, schema, database, dialect)
+    queries = tuple(query for query in gold if query != REFUSAL)
+    trials = _trials(queries, schema, database, dialect) if queries else ()
     is_valid, is_right = _outcome(gold, prediction, trials, dialect)
-    own = ["refusal"] if not trials else sorted(kinds(gold[0], dialect)) or ["plain"]
+    own = sorted(kinds(queries[0], dialect)) or ["plain"] if queries else ["refusal"]
     same = prediction is not None and normalised(prediction, dialect) in {normalised(one, dialect) for one in gold}
     return {
         "execution_accuracy": float(is_right),
@@ -80,7 +83,7 @@ def _outcome(
     if prediction in gold:
         return True, True
     try:
-        given = [run(trial.connection, for_sqlite(prediction, trial.columns, dialect)) for trial in trials]
+        given = [run(trial.connection, for_sqlite(prediction, trial.columns, dialect, trial.texts)) for trial in trials]
     except (QueryError, ValueError):
         return False, False
     return True, any(
@@ -107,31 +110,35 @@ def _on_database(gold: Sequence[str], database: Path, dialect: Dialect) -> Trial
         if not any(one.says_something for one in wants):
             raise RecipeError(f"{where}the gold query gives nothing. Mend the query or the database.")
         on_failure.pop_all()
-    return Trial(connection, columns, wants)
+    return Trial(connection, columns, _texts(gold, columns, dialect), wants)
 
 
 def _on_filled_tables(gold: Sequence[str], schema: str, dialect: Dialect) -> tuple[Trial, ...]:
     tables = read_schema(schema, dialect)
-    columns = _columns(schema, dialect)
+    columns = frozenset(column.name.lower() for table in tables for column in table.columns)
+    texts = _texts(gold, columns, dialect)
     queries = [_reference(query, columns, dialect) for query in gold]
     found = clues([one.query for one in queries], tables)
     trials: list[Trial] = []
     for seed in range(TRIES):
-        trial = _on_one_filling(tables, found, seed, columns, queries)
+        trial = _on_one_filling(tables, found, seed, queries)
         if trial is not None:
-            trials.append(trial)
+            trials.append(Trial(trial[0], columns, texts, trial[1]))
         if len(trials) >= FILLS and any(_says_something(trial) for trial in trials):
             break
     if not trials:
         raise RecipeError("the gold query's answer hangs on how the rows lie. Have it order by what tells them apart.")
     if not any(_says_something(trial) for trial in trials):
-        raise RecipeError("the gold query gives nothing however its tables are filled. Mend it or the schema.")
+        raise RecipeError(
+            "the tables could not be filled so that the gold query gives something. Mend it or the schema, or give the "
+            "row a database."
+        )
     return tuple(trials)
 
 
 def _on_one_filling(
-    tables: Sequence[Table], found: Clues, seed: int, columns: frozenset[str], queries: Sequence[Reference]
-) -> Trial | None:
+    tables: Sequence[Table], found: Clues, seed: int, queries: Sequence[Reference]
+) -> tuple[sqlite3.Connection, tuple[Wanted | None, ...]] | None:
     """None where the first reference's answer hangs on how the rows lie: it is another when they lie the other way."""
     with ExitStack() as unused:
         ways = [unused.enter_context(closing(way)) for way in fill(tables, found, seed)]
@@ -143,22 +150,25 @@ def _on_one_filling(
             return None
         unused.pop_all()
         ways[1].close()
-    return Trial(ways[0], columns, wants)
+    return ways[0], wants
 
 
 def _says_something(trial: Trial) -> bool:
     return trial.wanted[0] is not None and trial.wanted[0].says_something
 
 
-def _columns(schema: str, dialect: Dialect) -> frozenset[str]:
-    return frozenset(column.name.lower() for table in read_schema(schema, dialect) for column in table.columns)
+def _texts(gold: Sequence[str], columns: frozenset[str], dialect: Dialect) -> frozenset[str]:
+    return frozenset(text for query in gold if dialect == "sqlite" for text in quoted_texts(query, columns))
 
 
 def _reference(query: str, columns: frozenset[str], dialect: Dialect) -> Reference:
     try:
-        return Reference.of(for_sqlite(query, columns, dialect))
+        texts = _texts([query], columns, dialect)
+        return Reference.of(for_sqlite(query, columns, dialect, texts))
     except ValueError as error:
-        raise RecipeError(f"the gold query cannot be read: {error} ({query[:60]!r}). Mend it.") from error
+        raise RecipeError(
+            f"the gold query cannot be read: {error} ({query[:60]!r}). Mend it; a refusal is written {REFUSAL!r}"
+        ) from error
 
 
 def _wanted(connection: sqlite3.Connection, reference: Reference, where: str = "") -> Wanted:

@@ -7,11 +7,10 @@ import logging
 import re
 from collections.abc import Iterator, Set
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
 from hf_finetune.sql.dialects import to_sqlite
 
@@ -25,6 +24,11 @@ _FENCED = re.compile(r"```(?:\w*\s*\n|sql(?:ite)?\b)?(.*?)(?:```|\Z)", re.DOTALL
 LONGEST = 20_000
 """Characters of a query; what is longer is not read."""
 
+DEEPEST = 120
+"""Nodes below each other in a query's tree; deeper ones cannot be walked through."""
+MOST_TYPE_CALLS = 8
+"""Calls of `DATE`, `DATETIME` and the like inside each other."""
+
 _PARSED = 4096
 """Queries whose syntax trees are kept: each is looked at several times."""
 
@@ -36,7 +40,7 @@ def read_query(text: str) -> str | None:
 
     None where there is none: other words, two statements, one that is no query of any dialect. It may still not run.
     """
-    if REFUSAL.rstrip(".").lower() in text.lower():
+    if _refuses(text):
         return REFUSAL
     fenced = _FENCED.search(text)
     readings = (split_queries(fenced[1] if fenced else text, dialect) for dialect in get_args(Dialect))
@@ -48,10 +52,14 @@ def read_query(text: str) -> str | None:
 
 def accepted_queries(answer: str, dialect: Dialect = "sqlite") -> tuple[str, ...]:
     """The queries of a gold answer, parted by semicolons; each is right. What cannot be parsed stays one text."""
-    if answer.strip() == REFUSAL:
+    if _refuses(answer):
         return (REFUSAL,)
     queries = split_queries(answer, dialect) or (answer.strip().rstrip(";").rstrip(),)
     return tuple(REFUSAL if is_refusal(query, dialect) else query for query in queries)
+
+
+def _refuses(text: str) -> bool:
+    return REFUSAL.rstrip(".").lower() in text.lower()
 
 
 @lru_cache(_PARSED)
@@ -59,10 +67,7 @@ def split_queries(text: str, dialect: Dialect) -> tuple[str, ...] | None:
     """The queries of a text as they are written; None where something in it is no query, or it is too long."""
     if len(text) > LONGEST:
         return None
-    try:
-        tokens = sqlglot.tokenize(text, read=dialect)
-    except SqlglotError:
-        return None
+    tokens = _tokens(text, dialect)
     ends = [token.start for token in tokens if token.token_type == sqlglot.TokenType.SEMICOLON]
     parts = [text[a:b].strip() for a, b in zip([0, *(end + 1 for end in ends)], [*ends, len(text)], strict=True)]
     written = [part for part in parts if _tokens(part, dialect)]
@@ -73,10 +78,36 @@ def split_queries(text: str, dialect: Dialect) -> tuple[str, ...] | None:
 def syntax_tree(query: str, dialect: Dialect = "sqlite") -> exp.Query | None:
     """The tree of one query, which nobody may change; None where it is no query."""
     try:
-        trees = sqlglot.parse(query, read=dialect) if len(query) <= LONGEST else []
-    except (SqlglotError, RecursionError):
+        trees = sqlglot.parse(query, read=dialect) if _can_be_parsed(query, dialect) else []
+    except Exception:  # noqa: BLE001  # of words cut off, sqlglot makes errors of any kind
         return None
-    return trees[0] if len(trees) == 1 and isinstance(trees[0], exp.Query) else None
+    tree = trees[0] if len(trees) == 1 else None
+    return tree if isinstance(tree, exp.Query) and _depth(tree) <= DEEPEST else None
+
+
+def _can_be_parsed(query: str, dialect: Dialect) -> bool:
+    """Whether sqlglot comes to an end: calls of `DATE` and other types inside each other take it twice as long each."""
+    if len(query) > LONGEST:
+        return False
+    brackets: list[bool] = []
+    before = None
+    for token in _tokens(query, dialect):
+        if token.token_type == sqlglot.TokenType.L_PAREN:
+            brackets.append(before is not None and before.token_type in sqlglot.Parser.TYPE_TOKENS)
+        elif token.token_type == sqlglot.TokenType.R_PAREN and brackets:
+            brackets.pop()
+        if sum(brackets) > MOST_TYPE_CALLS:
+            return False
+        before = token
+    return True
+
+
+def _depth(tree: exp.Expr) -> int:
+    """How many nodes lie below each other."""
+    depth, level = 0, [tree]
+    while level and depth <= DEEPEST:
+        depth, level = depth + 1, [part for node in level for part in node.iter_expressions()]
+    return depth
 
 
 def parsed(query: str, dialect: Dialect = "sqlite") -> exp.Query | None:
@@ -151,11 +182,12 @@ def _normalised_tree(tree: exp.Query, dialect: Dialect) -> str:
     return tree.sql(dialect=dialect, comments=False)
 
 
-def for_sqlite(query: str, columns: Set[str], dialect: Dialect = "sqlite") -> str:
+def for_sqlite(query: str, columns: Set[str], dialect: Dialect = "sqlite", texts: Set[str] = frozenset()) -> str:
     """The query as SQLite must be given it, where `columns` are the names that the schema has, in small letters.
 
     SQLite takes a name in double quotes that it does not know for a text, so that an invented column seems to run.
-    Here it stays a text only where it is compared with a column that there is; everywhere else it must be a name.
+    Here it stays a text only where it is compared with a column that there is, or is one of the `texts`, which the gold
+    query has as such; everywhere else it must be a name.
 
     Raises:
         ValueError: when it is no query of the dialect.
@@ -169,7 +201,10 @@ def for_sqlite(query: str, columns: Set[str], dialect: Dialect = "sqlite") -> st
     if own is None:
         raise ValueError("it is no query")
     names = columns | _names_given(own)
-    values = {id(column.this) for column in _quoted_values(own, names)} if dialect == "sqlite" else set()
+    values: set[int] = set()
+    if dialect == "sqlite":
+        values = {id(column.this) for column in _quoted_values(own, names)}
+        values |= {id(column.this) for column in _unknown(own, names) if column.name in texts}
     for identifier in sorted(own.find_all(exp.Identifier), key=_start, reverse=True):
         start = _start(identifier)
         if start >= 0 and query[start] == '"':
@@ -178,13 +213,33 @@ def for_sqlite(query: str, columns: Set[str], dialect: Dialect = "sqlite") -> st
     return query
 
 
+def quoted_texts(query: str, columns: Set[str]) -> set[str]:
+    """Words in double quotes that a gold query gives to functions and cases as texts, which SQLite lets it do."""
+    tree = syntax_tree(query)
+    if tree is None:
+        return set()
+    unknown = _unknown(tree, columns | _names_given(tree))
+    return {one.name for one in unknown if isinstance(one.parent, exp.Func | exp.DPipe) and one.arg_key != "this"}
+
+
+def _unknown(tree: exp.Query, names: Set[str]) -> Iterator[exp.Column]:
+    """Columns in double quotes, of no table, that are none of the names."""
+    for column in tree.find_all(exp.Column):
+        is_quoted = isinstance(column.this, exp.Identifier) and column.this.quoted and not column.table
+        if is_quoted and column.name.lower() not in names:
+            yield column
+
+
 def _start(identifier: exp.Identifier) -> int:
     """Where it stands in the text; -1 for one that does not."""
     return int(identifier.meta.get("start", -1))
 
 
 def _quoted(identifier: exp.Identifier, is_value: bool) -> str:
-    return "'" + identifier.name.replace("'", "''") + "'" if is_value else f"[{identifier.name}]"
+    name = identifier.name
+    if is_value:
+        return "'" + name.replace("'", "''") + "'"
+    return f"[{name}]" if "]" not in name else '"' + name.replace('"', '""') + '"'  # a bracket cannot be escaped
 
 
 def _names_given(tree: exp.Query) -> set[str]:
@@ -225,6 +280,9 @@ def _is_name(column: exp.Column, names: Set[str] | None) -> bool:
     return isinstance(column.this, exp.Identifier) and not column.this.quoted
 
 
-def _tokens(text: str, dialect: Dialect) -> bool:
-    """Whether there is anything but comments and spaces."""
-    return bool(sqlglot.tokenize(text, read=dialect))
+def _tokens(text: str, dialect: Dialect) -> list[Any]:
+    """The words of a text, without comments and spaces; none where it cannot be parted into words."""
+    try:
+        return list(sqlglot.tokenize(text, read=dialect))
+    except Exception:  # noqa: BLE001  # as above
+        return []

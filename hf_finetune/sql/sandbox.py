@@ -18,7 +18,7 @@ MAX_SECONDS = 10.0
 """For the few steps that take long."""
 MAX_ROWS = 20_000
 MAX_RESULT_BYTES = 20_000_000
-MAX_VALUE_BYTES = 200_000
+MAX_VALUE_BYTES = 50_000
 """Of one text: what searches a text in a text takes its square, in a single step that nothing can end."""
 MAX_PATTERN_BYTES = 500
 """Of LIKE and GLOB, for the same reason."""
@@ -76,12 +76,14 @@ def _opened(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def schema_text(path: Path) -> str:
+def schema_text(path: Path | None) -> str:
     """The CREATE TABLE and CREATE VIEW statements of a SQLite file.
 
     Raises:
-        RecipeError: when the file is missing, no database, damaged, or locked.
+        RecipeError: when no file is named, or it is missing, no database, damaged, or locked.
     """
+    if path is None:
+        raise RecipeError("there is neither a schema nor a database. Give the row CREATE TABLE statements or a file.")
     with closing(connect(path)) as connection:
         found = connection.execute("SELECT sql FROM sqlite_master WHERE type IN ('table', 'view') AND sql NOT NULL")
         return "\n".join(f"{sql};" for (sql,) in found)

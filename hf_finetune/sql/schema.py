@@ -1,5 +1,6 @@
 """CREATE TABLE statements of any dialect -> tables and their columns."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ from sqlglot.errors import SqlglotError
 
 from hf_finetune.errors import RecipeError, first_line
 from hf_finetune.sql.queries import Dialect
+
+_TYPE = re.compile(r"(\w[\w ]*(\(\d+(, ?\d+)?\))?)?")
+"""The types that SQLite can parse."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,13 @@ class Table:
     @property
     def statement(self) -> str:
         """Its CREATE TABLE statement for SQLite, with no constraint but uniqueness."""
-        parts = [f"[{own.name}] {own.declared}{' UNIQUE' if own.is_unique else ''}" for own in self.columns]
-        return f"CREATE TABLE [{self.name}] ({', '.join(parts)})"
+        parts = [f"{quoted(own.name)} {own.declared}{' UNIQUE' if own.is_unique else ''}" for own in self.columns]
+        return f"CREATE TABLE {quoted(self.name)} ({', '.join(parts)})"
+
+
+def quoted(name: str) -> str:
+    """A name as SQLite reads it, whatever it holds."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def read_schema(text: str, dialect: Dialect = "sqlite") -> tuple[Table, ...]:
@@ -79,6 +88,7 @@ def _column(definition: exp.ColumnDef, unique: set[str]) -> Column:
     is_unique = bool(own & {exp.PrimaryKeyColumnConstraint, exp.UniqueColumnConstraint})
     kind = _kind(definition)
     declared = definition.kind.sql(dialect="sqlite") if definition.kind else ""
+    declared = declared if _TYPE.fullmatch(declared) else "TEXT"  # arrays, enums and the like
     return Column(definition.name, declared, kind, is_unique or definition.name.lower() in unique)
 
 
