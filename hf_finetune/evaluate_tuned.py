@@ -19,7 +19,7 @@ from hf_finetune.model import (
     load_tokenizer,
 )
 from hf_finetune.pipeline import finish, gate_again
-from hf_finetune.prepare import oddities_in_words, prepare, prepare_unsplit
+from hf_finetune.prepare import notes_on_rows, oddities_in_words, prepare, prepare_unsplit
 from hf_finetune.progress import Progress
 from hf_finetune.run import Run, describe_computing, describe_hardware
 from hf_finetune.scoring import check_evaluation
@@ -92,7 +92,7 @@ def _evaluate(
     if not (folder / "report.json").exists():
         evaluation = Evaluation(chat, recipe, prepared.rows, settings, folder, progress)
         _ask(evaluation, base, tuned, own_chat, settings)
-        evaluation.write(_notes(tuned, all_rows, settings))
+        evaluation.write([*_notes(tuned, all_rows, settings), *notes_on_rows(prepared.facts)])
     finish(run, progress, request)
 
 

@@ -24,7 +24,7 @@ from hf_finetune.model import (
     save_adapter,
 )
 from hf_finetune.page import write_page
-from hf_finetune.prepare import write_splits
+from hf_finetune.prepare import notes_on_rows, write_splits
 from hf_finetune.processes import is_main, sharding, share
 from hf_finetune.progress import Progress
 from hf_finetune.report import Report
@@ -133,7 +133,7 @@ def _evaluate(begun: Begun, request: Request, progress: Progress) -> None:
     dequantize_if_asked(base, settings)
     model = load_adapter(base, folder / "adapter")
     evaluation.ask_both(model)
-    evaluation.write()
+    evaluation.write(notes_on_rows(begun.facts))
     share("evaluated")  # the others stay until the main process has all their answers
 
 

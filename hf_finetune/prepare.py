@@ -293,6 +293,14 @@ def oddities_in_words(facts: Mapping[str, Any]) -> list[str]:
     return [*lines, *facts.get("remarks", ())]
 
 
+def notes_on_rows(facts: Mapping[str, Any]) -> list[str]:
+    """What a reader of the report must know of rows that are not in it."""
+    broken, unmarkable = (facts[name]["rows"] if name in facts else 0 for name in ("faulty", "unmarkable"))
+    told = [f"{plural(broken, 'row')} that are broken"] if broken else []
+    told += [f"{plural(unmarkable, 'test row')} to which no answer can be marked"] if unmarkable else []
+    return [f"Left out: {' and '.join(told)}; data.json names them."] if told else []
+
+
 def _first(faults: Mapping[str, Any]) -> list[str]:
     """The first faults, and how many more there are."""
     shown = faults["first"][:SHOWN_FAULTS]

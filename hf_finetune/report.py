@@ -105,6 +105,8 @@ class Report:
     general_loss: dict[str, float] = field(default_factory=dict)
     """Of base and fine-tuned model, on the answers to general questions that have nothing to do with the task: the mean
     of each answer's nats a token, and `low` and `high`, the 95 % interval of the rise."""
+    mark_rows: dict[str, int] = field(default_factory=dict)
+    """Of the marks that not every row has, how many rows have them."""
     gates: list[Gate] = field(default_factory=list)
     is_right_or_wrong: bool = True
     """Whether the primary metric counts right answers, so that only rows whose mark changes change it."""
@@ -178,6 +180,12 @@ class Report:
     def forgetting(self) -> float | None:
         """By how much fine-tuning raised the loss on general questions, in nats a token; None when not measured."""
         return self.general_loss["tuned"] - self.general_loss["base"] if self.general_loss else None
+
+    def titled(self, metric: str) -> str:
+        """A metric as it stands in a table: with what it is first of all, or on how few rows it rests."""
+        if metric == self.primary_metric:
+            return f"{metric} (primary)"
+        return f"{metric} ({plural(self.mark_rows[metric], 'row')})" if metric in self.mark_rows else metric
 
     @property
     def columns(self) -> dict[str, str]:

@@ -13,7 +13,7 @@ from hf_finetune.errors import RecipeError
 from hf_finetune.gates import check_gates, refuse_unmeasured
 from hf_finetune.intervals import RESAMPLES, bootstrap_intervals
 from hf_finetune.progress import Progress
-from hf_finetune.recipe import Recipe, shares_choices
+from hf_finetune.recipe import Recipe, marks_each_row, shares_choices
 from hf_finetune.report import Answer, Answers, Report
 from hf_finetune.settings import Settings
 
@@ -68,6 +68,7 @@ def make_report(
             for name in ("base", "tuned")
         ),
         notes=list(notes),
+        mark_rows=_mark_rows(recipe, test),
     )  # fmt: skip
 
 
@@ -134,6 +135,14 @@ def _text_scores(recipe: Recipe[Any], rows: Sequence[Any], answers: Answers) -> 
         "chrf": metrics.chrf(references, texts),
         "readable_rate": metrics.readable_rate([answer.prediction for answer in answers]),
     }
+
+
+def _mark_rows(recipe: Recipe[Any], test: Sequence[Any]) -> dict[str, int]:
+    """How many rows have each of the marks that not all have."""
+    if not marks_each_row(recipe):
+        return {}
+    counts = Counter(name for row in test for name in recipe.mark(row, recipe.parse(recipe.completion(row))))
+    return {name: count for name, count in counts.items() if count < len(test)}
 
 
 def _named(answers: Answers) -> list[str | None]:

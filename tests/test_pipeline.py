@@ -312,7 +312,7 @@ def test_a_recipe_by_path_with_open_answers_is_generated_and_marked(tmp_path: Pa
     assert list(report["pass_at_k"]["tuned"]) == ["1", "2"]
     assert {"exact_match", "rougeL", "chrf", "readable_rate"} < set(report["scores"]["tuned"])
     nothing_learned = Report.read(tmp_path / "runs" / "colours-rows")
-    assert nothing_learned.verdict.startswith("No measurable gain from fine-tuning: ")
+    assert nothing_learned.verdict.startswith("Too few rows to tell: ")
     assert nothing_learned.forgetting == 0
 
 

@@ -13,7 +13,7 @@ from hf_finetune import LocalFile, Recipe, RecipeError
 from hf_finetune.data import Located, Source
 from hf_finetune.data.splits import SPLITS
 from hf_finetune.files import sha256
-from hf_finetune.prepare import Prepared, in_words, prepare, prepare_unsplit
+from hf_finetune.prepare import Prepared, in_words, notes_on_rows, prepare, prepare_unsplit
 from hf_finetune.settings import Settings
 
 SETTINGS = Settings(validation_size=0.2, test_size=0.2)
@@ -332,6 +332,11 @@ def test_rows_left_out_are_counted_and_named_and_the_rest_is_used(tmp_path: Path
 def test_rows_left_out_and_remarks_are_told(tmp_path: Path) -> None:
     facts = prepare(Marked(), source(tmp_path, odd_rows()), LENIENT).facts
     lines = in_words(facts | {"max_length": 9, "longer_than_max_length": dict.fromkeys(SPLITS, 0)})
+    unmarkable = facts["unmarkable"]["rows"]
+    assert notes_on_rows(facts) == [
+        f"Left out: 2 rows that are broken and {unmarkable} test rows to which no answer can be marked; "
+        f"data.json names them."
+    ]
     assert "2 rows left out as they are broken:" in lines
     assert "  row 7: there is nothing to ask. Write a text." in lines
     assert any(line.endswith("left out of the test split:") for line in lines)
@@ -358,7 +363,8 @@ def test_a_test_split_without_a_row_that_can_be_marked_stops_the_run(tmp_path: P
 
 def test_clean_rows_have_no_word_of_what_was_left_out(tmp_path: Path) -> None:
     facts = prepare(Open(), source(tmp_path, [row(number, "yes") for number in range(20)]), LENIENT).facts
-    assert not {"faulty", "unmarkable", "remarks"} & set(facts)
+    assert not {"faulty", "unmarkable", "remarks", "columns_not_used"} & set(facts)
+    assert notes_on_rows(facts) == []
 
 
 def test_fewer_test_rows_are_part_of_more(tmp_path: Path) -> None:

@@ -200,6 +200,22 @@ def test_marking_each_row_once_gives_the_intervals_of_marking_all_again() -> Non
     assert calls["mark"] == 2 * len(test)
 
 
+def test_a_mark_that_few_rows_have_is_shown_with_their_number() -> None:
+    class Short(OpenSentiment):
+        primary_metric = "accuracy"
+        score = Recipe.score
+
+        def mark(self, row: Any, prediction: Any) -> dict[str, float]:
+            right = float(row.label == prediction)
+            return {"accuracy": right} | ({"accuracy_first": right} if row.sentence == "sentence 0" else {})
+
+    test = rows(30)
+    given = make_report(Short(), test, test, {"base": [answers(test, {1, 2})], "tuned": [answers(test, set())]})
+    assert given.mark_rows == {"accuracy_first": 1}
+    assert "| accuracy_first (1 row) | 1.000 | 1.000 |" in given.as_markdown()
+    assert "| accuracy (primary) | 0.933 | 1.000 |" in given.as_markdown()
+
+
 def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
     given = report({0}, {1})
     given.write(tmp_path)

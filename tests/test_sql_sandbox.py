@@ -338,7 +338,7 @@ def test_a_reference_that_cannot_mark_is_refused(gold: str, fault: str, shop: Pa
 
 def open_connections() -> int:
     """How many there are, also of those that nobody has any more."""
-    return sum(isinstance(one, sqlite3.Connection) and _is_open(one) for one in gc.get_objects())
+    return sum(type(one) is sqlite3.Connection and _is_open(one) for one in gc.get_objects())
 
 
 def _is_open(connection: sqlite3.Connection) -> bool:
