@@ -7,7 +7,7 @@ import pytest
 from sql_schemas import SCHEMAS, write_database
 
 from hf_finetune.sql import REFUSAL, mark_query, read_query
-from hf_finetune.sql.results import Wanted, is_wanted
+from hf_finetune.sql.results import Tied, Wanted, is_wanted
 from hf_finetune.sql.sandbox import Result
 
 CASES = Path(__file__).parent / "data" / "sql_cases.txt"
@@ -99,8 +99,8 @@ def test_the_last_digits_of_a_sum_do_not_count() -> None:
 
 
 def test_no_rows_of_two_columns_are_not_no_rows_of_one() -> None:
-    assert is_wanted(Result([], 1), Wanted((Counter(),), 1))
-    assert not is_wanted(Result([], 2), Wanted((Counter(),), 1))
+    assert is_wanted(Result([], 1), Wanted((Tied(Counter(), 0),), 1))
+    assert not is_wanted(Result([], 2), Wanted((Tied(Counter(), 0),), 1))
 
 
 def test_an_order_counts_only_between_rows_that_differ_in_the_sort_key(databases: dict[str, Path]) -> None:

@@ -63,8 +63,8 @@ def changing(gold: str, schema: str, database: Path) -> Iterator[tuple[str, str]
     with closing(connect(database)) as connection:
         lock(connection)
         reference = Reference.of(for_sqlite(gold, column_names(database)))
-        with_keys = run(connection, reference.with_keys) if reference.with_keys else None
-        own = wanted(reference, run(connection, reference.query), with_keys)
+        whole = run(connection, reference.whole) if reference.whole else None
+        own = wanted(reference, run(connection, reference.query), whole)
         for kind, query in mutations(gold, read_schema(schema)):
             try:
                 result = run(connection, query)
@@ -128,9 +128,8 @@ def test_the_second_database_has_the_same_rows_the_other_way_round() -> None:
 @pytest.mark.parametrize(
     "gold",
     [
-        "SELECT label FROM goods LIMIT 2",
-        "SELECT label FROM goods WHERE stock > 3 LIMIT 1",
         "SELECT label FROM (SELECT * FROM goods LIMIT 2)",
+        "SELECT label FROM goods LIMIT 1 + 1",
         "SELECT GROUP_CONCAT(label) FROM goods",
     ],
 )

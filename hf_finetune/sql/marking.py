@@ -12,7 +12,7 @@ from hf_finetune.sql.clues import Clues, clues
 from hf_finetune.sql.filling import fill
 from hf_finetune.sql.queries import REFUSAL, Dialect, accepted_queries, for_sqlite, kinds, normalised, quoted_texts
 from hf_finetune.sql.results import Reference, Wanted, is_wanted, wanted
-from hf_finetune.sql.sandbox import QueryError, column_names, connect, lock, run
+from hf_finetune.sql.sandbox import QueryError, Result, column_names, connect, lock, run
 from hf_finetune.sql.schema import Table, read_schema
 
 FILLS = 5
@@ -173,10 +173,20 @@ def _reference(query: str, columns: frozenset[str], dialect: Dialect) -> Referen
 
 def _wanted(connection: sqlite3.Connection, reference: Reference, where: str = "") -> Wanted:
     """What a reference gives."""
-    with_keys = reference.with_keys
     try:
-        return wanted(reference, run(connection, reference.query), run(connection, with_keys) if with_keys else None)
+        own = run(connection, reference.query)
     except QueryError as error:
         shown = f"{reference.query[:60]!r}"
         other = "database" if where else "schema"
         raise RecipeError(f"{where}the gold query fails: {error} ({shown}). Mend it or the {other}.") from error
+    return wanted(reference, own, _whole(connection, reference, own))
+
+
+def _whole(connection: sqlite3.Connection, reference: Reference, own: Result) -> Result | None:
+    """What the reference's whole gives, where it stays within the bounds."""
+    if reference.whole == reference.query:
+        return own
+    try:
+        return None if reference.whole is None else run(connection, reference.whole)
+    except QueryError:
+        return None

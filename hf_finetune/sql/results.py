@@ -1,8 +1,9 @@
 """What two queries give, compared: rows as often as they come, and in order only where the reference orders them."""
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from sqlglot import exp
@@ -15,16 +16,28 @@ DIGITS = 9
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a reference gives, in groups whose rows may come in any order: all in one, or one for each sort key."""
+class Tied:
+    """Rows that may come in any order; where a LIMIT cuts through them, any `wanted` of them will do."""
 
-    groups: tuple[Counter[tuple[Any, ...]], ...]
+    rows: Counter[tuple[Any, ...]]
+    wanted: int
+
+    def holds(self, given: Sequence[tuple[Any, ...]]) -> bool:
+        """Whether these are as many of the rows as are wanted."""
+        return len(given) == self.wanted and Counter(given) <= self.rows
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a reference gives: one group of rows where it does not order them, else one for each sort key."""
+
+    groups: tuple[Tied, ...]
     columns: int
 
     @property
     def says_something(self) -> bool:
         """Whether there is a value: no rows, or nulls alone, is what most wrong queries give too."""
-        return any(value is not None for group in self.groups for row in group for value in row)
+        return any(value is not None for group in self.groups for row in group.rows for value in row)
 
 
 @dataclass(frozen=True)
@@ -32,56 +45,81 @@ class Reference:
     """A gold query for SQLite."""
 
     query: str
-    with_keys: str | None
-    """The query with its sort keys as further columns; None where it sorts by its own columns alone, or by nothing."""
-    sort_keys: tuple[exp.Expr, ...]
+    whole: str | None
+    """The query without its LIMIT, with the sort keys that are no columns of its own as further columns; None where
+    it cannot have them."""
+    further: int
+    """How many further columns there are."""
     places: tuple[int | None, ...]
     """Which of its columns each sort key is; None: a further one."""
+    window: slice
+    """Which rows of the whole it gives."""
 
     @classmethod
     def of(cls, query: str) -> "Reference":
         """The reference that a query is."""
         tree = syntax_tree(query)
-        if tree is None or not tree.args.get("order"):
-            return cls(query, None, (), ())
-        keys = tuple(ordered.this for ordered in tree.args["order"].expressions)
+        if tree is None or not (tree.args.get("order") or tree.args.get("limit")):
+            return cls(query, query, 0, (), slice(None))
+        keys = [ordered.this for ordered in tree.args["order"].expressions] if tree.args.get("order") else []
         places = tuple(_place(key, tree) for key in keys)
         further = [key.copy() for key, place in zip(keys, places, strict=True) if place is None]
-        can_have_more = isinstance(tree, exp.Select) and not tree.args.get("distinct")
-        with_keys = tree.copy().select(*further).sql(dialect="sqlite") if further and can_have_more else None
-        return cls(query, with_keys, keys, places)
+        whole, window = tree.copy(), _window(tree)
+        if window != slice(None):
+            whole.set("limit", None)
+            whole.set("offset", None)
+        if further and (not isinstance(whole, exp.Select) or tree.args.get("distinct")):
+            return cls(query, None, 0, places, window)
+        if isinstance(whole, exp.Select):
+            whole = whole.select(*further)
+        return cls(query, whole.sql(dialect="sqlite"), len(further), places, window)
 
 
-def wanted(reference: Reference, result: Result, with_keys: Result | None) -> Wanted:
-    """What a reference gives, where `with_keys` is the result of its query of that name, if it has one."""
-    rows = [_comparable(row) for row in result.rows]
-    if not reference.sort_keys:
-        return Wanted((Counter(rows),), result.columns)
-    keys = _keys(reference, result, with_keys)
-    groups = groupby(zip(keys, rows, strict=True), key=lambda pair: pair[0])
-    return Wanted(tuple(Counter(row for _, row in own) for _, own in groups), result.columns)
+def wanted(reference: Reference, own: Result, whole: Result | None) -> Wanted:
+    """What a reference gives, where `own` is the result of its query, and `whole`, if it has one, that of its `whole`.
+
+    The rows are taken as they lie where the whole cannot be had, or does not hold the query's own result.
+    """
+    if whole is not None and whole.columns - reference.further == own.columns:
+        found = Wanted(tuple(_tied(reference, whole, own.columns)), own.columns)
+        if is_wanted(own, found):
+            return found
+    rows = [_comparable(row) for row in own.rows]
+    groups = (Counter([row]) for row in rows) if reference.places else [Counter(rows)]
+    return Wanted(tuple(Tied(group, group.total()) for group in groups), own.columns)
 
 
 def is_wanted(given: Result, wanted: Wanted) -> bool:
     """Whether a result has the wanted rows, in an order that is as good."""
-    if given.columns != wanted.columns or len(given.rows) != sum(group.total() for group in wanted.groups):
+    if given.columns != wanted.columns or len(given.rows) != sum(group.wanted for group in wanted.groups):
         return False
-    rows, start = [_comparable(row) for row in given.rows], 0
-    for group in wanted.groups:
-        if Counter(rows[start : start + group.total()]) != group:
-            return False
-        start += group.total()
-    return True
+    rows = iter([_comparable(row) for row in given.rows])
+    return all(group.holds(list(islice(rows, group.wanted))) for group in wanted.groups)
 
 
-def _keys(reference: Reference, result: Result, with_keys: Result | None) -> list[tuple[Any, ...]]:
-    """The sort key of each row; its number, which no other row has, where the keys cannot be seen."""
-    further = iter(range(result.columns, result.columns + len(reference.places)))
+def _tied(reference: Reference, whole: Result, columns: int) -> Iterator[Tied]:
+    """The rows of the whole in groups of one sort key, each with how many of them the query gives."""
+    further = iter(range(columns, whole.columns))
     places = [next(further) if place is None else place for place in reference.places]
-    rows = result.rows if with_keys is None else with_keys.rows
-    if len(rows) != len(result.rows) or any(place >= len(row) for row in rows[:1] for place in places):
-        return [(number,) for number in range(len(result.rows))]
-    return [_comparable(tuple(row[place] for place in places)) for row in rows]
+    rows = [_comparable(row) for row in whole.rows]
+    chosen = range(len(rows))[reference.window]
+    for _, group in groupby(enumerate(rows), key=lambda pair: [pair[1][place] for place in places]):
+        own = list(group)
+        count = sum(number in chosen for number, _ in own)
+        if count:
+            yield Tied(Counter(row[:columns] for _, row in own), count)
+
+
+def _window(tree: exp.Query) -> slice:
+    """The rows that LIMIT and OFFSET leave; all, where one of them is no plain number."""
+    limit, offset = (_number(tree.args.get(clause)) for clause in ("limit", "offset"))
+    return slice(None) if limit is None else slice(offset or 0, (offset or 0) + limit)
+
+
+def _number(clause: exp.Expr | None) -> int | None:
+    """The number that a LIMIT or OFFSET names."""
+    number = None if clause is None else clause.expression
+    return int(number.name) if isinstance(number, exp.Literal) and number.name.isdecimal() else None
 
 
 def _place(key: exp.Expr, tree: exp.Expr) -> int | None:
