@@ -1,14 +1,14 @@
 """`check_recipe`: what must hold for a recipe, as small named checks that need neither a model nor a network.
 
 Each check takes a recipe and a few of its rows and raises RecipeError with what is wrong and how to mend it. The heart
-is one invariant: the gold completion, through the recipe's own parse and score, is marked 1.0, and an unreadable
+is one invariant: the gold completion, through the recipe's own parse and marking, is worth 1.0, and an unreadable
 answer costs marks.
 """
 
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -16,7 +16,7 @@ from hf_finetune.data.checks import typed_rows
 from hf_finetune.data.reading import read_records
 from hf_finetune.data.sources import LocalFile, Source
 from hf_finetune.errors import RecipeError, nearest
-from hf_finetune.recipe import Recipe, marks_each_row
+from hf_finetune.recipe import Recipe, marks_each_row, mean_marks
 
 Check = Callable[[Recipe[Any], Sequence[Any]], None]
 
@@ -62,7 +62,7 @@ def check_recipe(recipe: Recipe[Any], rows: Sequence[Any] | Path | str) -> None:
     samples = read_rows(recipe, rows) if isinstance(rows, (Path, str)) else rows
     faults = failed_checks(recipe, samples)
     if faults:
-        raise RecipeError("\n".join(f"{name}: {fault}" for name, fault in faults.items()))
+        raise RecipeError(in_lines(faults))
 
 
 def failed_checks(recipe: Recipe[Any], rows: Sequence[Any]) -> dict[str, str]:
@@ -76,6 +76,14 @@ def failed_checks(recipe: Recipe[Any], rows: Sequence[Any]) -> dict[str, str]:
         except RecipeError as error:
             faults[check.__name__] = str(error)
     return faults
+
+
+def in_lines(faults: Mapping[str, str]) -> str:
+    """A line for each fault, with the names of the checks that it fails."""
+    checks: dict[str, list[str]] = {}
+    for name, fault in faults.items():
+        checks.setdefault(fault, []).append(name)
+    return "\n".join(f"{', '.join(names)}: {fault}" for fault, names in checks.items())
 
 
 def read_rows(recipe: Recipe[Any], path: Path | str) -> list[Any]:
@@ -164,8 +172,10 @@ def gives_the_same_twice(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
                 raise RecipeError(
                     f"{method.__name__}() gives two results for one row. Take out chance, clock and state."
                 )
-    if recipe.score(rows, gold) != recipe.score(rows, gold):
-        raise RecipeError("score() gives two results for the same answers. Take out chance, clock and state.")
+    if _marks(recipe, rows, gold) != _marks(recipe, rows, gold):
+        raise RecipeError(
+            f"{_marking(recipe)} gives two results for the same answers. Take out chance, clock and state."
+        )
     if vars(recipe) != before:
         raise RecipeError("a method changed the recipe itself. Keep no state in it.")
 
@@ -173,23 +183,23 @@ def gives_the_same_twice(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
 def marks_the_gold_completion_full(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
     """The gold completion, through parse and score, is worth 1.0, and each row's own mark is right."""
     gold = _gold(recipe, rows)
+    mark = _primary(recipe, rows, gold)
     for number, (row, prediction) in enumerate(zip(rows, gold, strict=True), 1):
-        if marks_each_row(recipe) and recipe.primary_metric not in recipe.mark(row, prediction):
-            raise RecipeError(f"row {number}: mark() has no {recipe.primary_metric!r}. Give it to every row.")
         if prediction is None:
             raise RecipeError(f"row {number}: parse() cannot read the gold completion {recipe.completion(row)[:40]!r}.")
         if not recipe.correct(row, prediction):
             raise RecipeError(f"row {number}: correct() calls the gold completion {prediction!r} wrong.")
-    mark = _primary(recipe, rows, gold)
     if not math.isclose(mark, 1.0, abs_tol=1e-9):
-        raise RecipeError(f"the gold completions are marked {mark:.3f}, not 1.0. parse() and score() disagree.")
+        raise RecipeError(
+            f"the gold completions are marked {mark:.3f}, not 1.0. parse() and {_marking(recipe)} disagree."
+        )
 
 
 def takes_marks_off_unreadable_answers(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
     """An answer that cannot be read is a wrong answer, not one to be left out."""
     gold = _gold(recipe, rows)
     if _primary(recipe, rows, [None, *gold[1:]]) >= _primary(recipe, rows, gold):
-        raise RecipeError("an unreadable answer (None) costs no marks. Count it as wrong in score().")
+        raise RecipeError(f"an unreadable answer (None) costs no marks. Count it as wrong in {_marking(recipe)}.")
     if recipe.correct(rows[0], None):
         raise RecipeError("correct() calls an unreadable answer (None) right.")
 
@@ -198,12 +208,15 @@ def scores_lie_in_0_to_1(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
     """Marks are finite numbers in 0-1, the primary metric among them."""
     gold = _gold(recipe, rows)
     for predictions in (gold, [None] * len(gold), gold[1:] + gold[:1]):
-        marks = recipe.score(rows, predictions)
-        if recipe.primary_metric not in marks:
-            raise RecipeError(f"score() has no {recipe.primary_metric!r}. {nearest(recipe.primary_metric, marks)}")
-        for name, mark in marks.items():
-            if not 0 <= mark <= 1:  # False for NaN too
-                raise RecipeError(f"score() gives {name} = {mark}. Marks lie in 0-1, higher is better.")
+        each = marks_each_row(recipe)
+        found = _marks_of_rows(recipe, rows, predictions) if each else [_marks(recipe, rows, predictions)]
+        if recipe.primary_metric not in found[0]:
+            raise RecipeError(f"score() has no {recipe.primary_metric!r}. {nearest(recipe.primary_metric, found[0])}")
+        for number, marks in enumerate(found, 1):
+            for name, mark in marks.items():
+                if not 0 <= mark <= 1:  # False for NaN too
+                    where = f"row {number}: mark()" if each else "score()"
+                    raise RecipeError(f"{where} gives {name} = {mark}. Marks lie in 0-1, higher is better.")
 
 
 def offers_the_answer_among_the_choices(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
@@ -253,7 +266,40 @@ def _gold(recipe: Recipe[Any], rows: Sequence[Any]) -> list[Any]:
 
 
 def _primary(recipe: Recipe[Any], rows: Sequence[Any], predictions: Sequence[Any]) -> float:
-    return recipe.score(rows, predictions).get(recipe.primary_metric, math.nan)
+    return _marks(recipe, rows, predictions).get(recipe.primary_metric, math.nan)
+
+
+def _marking(recipe: Recipe[Any]) -> str:
+    """The method that the recipe's author wrote."""
+    return "mark()" if marks_each_row(recipe) else "score()"
+
+
+def _marks(recipe: Recipe[Any], rows: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    """What score() gives."""
+    if marks_each_row(recipe):
+        return mean_marks(_marks_of_rows(recipe, rows, predictions))
+    return _as_marks(recipe.score(rows, predictions), "score()")
+
+
+def _marks_of_rows(recipe: Recipe[Any], rows: Sequence[Any], predictions: Sequence[Any]) -> list[dict[str, float]]:
+    """What mark() gives for each row, the primary metric among it."""
+    found = []
+    for number, (row, prediction) in enumerate(zip(rows, predictions, strict=True), 1):
+        try:
+            given = recipe.mark(row, prediction)
+        except RecipeError as error:
+            raise RecipeError(f"row {number}: {error}") from error
+        marks = _as_marks(given, f"row {number}: mark()")
+        if recipe.primary_metric not in marks:
+            raise RecipeError(f"row {number}: mark() has no {recipe.primary_metric!r}. Give it to every row.")
+        found.append(marks)
+    return found
+
+
+def _as_marks(marks: Any, whence: str) -> dict[str, float]:
+    if not isinstance(marks, Mapping) or not all(isinstance(mark, int | float) for mark in marks.values()):
+        raise RecipeError(f"{whence} gives {marks!r}. Give back a dict of numbers, such as {{'accuracy': 1.0}}.")
+    return dict(marks)
 
 
 def _changed(row: Any) -> list[tuple[str, Any]]:

@@ -311,6 +311,46 @@ class LacksItsPrimaryMetric(Good):
     primary_metric = "acuracy"
 
 
+class MarksEachRow(Good):
+    """Marks every row by itself."""
+
+    score = Recipe.score
+
+    def mark(self, row: Row, prediction: Any) -> dict[str, float]:
+        return {"accuracy": float(prediction == row.label)}
+
+
+class MarksARowWithNothing(MarksEachRow):
+    """Forgets to give the marks back."""
+
+    def mark(self, row: Row, prediction: Any) -> Any:
+        return None if row == ROWS[2] else super().mark(row, prediction)
+
+
+class MarksARowByAnotherName(MarksEachRow):
+    """Gives one row no mark of the primary metric."""
+
+    def mark(self, row: Row, prediction: Any) -> dict[str, float]:
+        return {"exact": 1.0} if row == ROWS[1] else super().mark(row, prediction)
+
+
+class MarksARowAboveAll(MarksEachRow):
+    """Marks a wrong answer above 1, which the mean does not show."""
+
+    def mark(self, row: Row, prediction: Any) -> dict[str, float]:
+        side = {} if prediction == row.label else {"side": 1.5 if row.label == "yes" else 0.5}
+        return super().mark(row, prediction) | side
+
+
+class CannotMarkARow(MarksEachRow):
+    """Finds that one row's gold answer fails."""
+
+    def mark(self, row: Row, prediction: Any) -> dict[str, float]:
+        if row == ROWS[3]:
+            raise RecipeError("the gold answer fails. Mend it.")
+        return super().mark(row, prediction)
+
+
 class DoesNotOfferTheAnswer(Good):
     """Offers one answer alone."""
 
@@ -339,6 +379,7 @@ class GroupsByAList(Good):
         return [row.label]
 
 
+ALL_MARKING = {"gives_the_same_twice", "takes_marks_off_unreadable_answers", "scores_lie_in_0_to_1"}
 PLANTED: list[tuple[str, type[Good], set[str]]] = [
     ("has_a_docstring", HasNoDocstring, set()),
     ("has_a_docstring", HasABlankDocstring, set()),
@@ -372,6 +413,10 @@ PLANTED: list[tuple[str, type[Good], set[str]]] = [
     ("scores_lie_in_0_to_1", MarksWithNoNumber, set()),
     # A mark that is not given cannot be 1.0 either.
     ("scores_lie_in_0_to_1", LacksItsPrimaryMetric, {"marks_the_gold_completion_full"}),
+    ("scores_lie_in_0_to_1", MarksARowAboveAll, set()),
+    ("marks_the_gold_completion_full", MarksARowWithNothing, ALL_MARKING),
+    ("marks_the_gold_completion_full", MarksARowByAnotherName, ALL_MARKING),
+    ("marks_the_gold_completion_full", CannotMarkARow, ALL_MARKING),
     ("offers_the_answer_among_the_choices", DoesNotOfferTheAnswer, set()),
     ("offers_the_answer_among_the_choices", OffersOneAnswerTwice, set()),
     ("offers_the_answer_among_the_choices", OffersWhatItCannotRead, set()),
@@ -380,7 +425,9 @@ PLANTED: list[tuple[str, type[Good], set[str]]] = [
 """Check, a recipe with the fault it is there for, and the checks that must then fail too."""
 
 
-@pytest.mark.parametrize("recipe", [Good(), GoodWithOpenAnswers(), AnswersInJson()], ids=["closed", "open", "json"])
+@pytest.mark.parametrize(
+    "recipe", [Good(), GoodWithOpenAnswers(), AnswersInJson(), MarksEachRow()], ids=["closed", "open", "json", "each"]
+)
 def test_a_good_recipe_keeps_the_contract(recipe: Good) -> None:
     assert failed_checks(recipe, ROWS) == {}
 
@@ -413,6 +460,37 @@ def test_check_recipe_tells_all_faults_by_the_names_of_the_checks() -> None:
 
 def test_a_fault_is_told_with_its_row() -> None:
     assert failed_checks(AsksNothing(), ROWS)["asks_and_answers_in_text"].startswith("row 3: prompt() gives ''.")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fault"),
+    [
+        (MarksARowWithNothing, "row 3: mark() gives None. Give back a dict of numbers, such as {'accuracy': 1.0}."),
+        (MarksARowByAnotherName, "row 2: mark() has no 'accuracy'. Give it to every row."),
+        (CannotMarkARow, "row 4: the gold answer fails. Mend it."),
+    ],
+)
+def test_a_fault_in_marking_is_told_once_with_its_row(recipe: type[Good], fault: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        check_recipe(recipe(), ROWS)
+    assert str(caught.value) == (
+        "gives_the_same_twice, marks_the_gold_completion_full, takes_marks_off_unreadable_answers, "
+        f"scores_lie_in_0_to_1: {fault}"
+    )
+
+
+def test_the_method_that_the_author_wrote_is_named() -> None:
+    class MarksHalfOfEach(MarksEachRow):
+        """Never gives the whole mark."""
+
+        def mark(self, row: Row, prediction: Any) -> dict[str, float]:
+            return {"accuracy": super().mark(row, prediction)["accuracy"] / 2}
+
+        def correct(self, row: Row, prediction: Any) -> bool:
+            return bool(prediction == row.label)
+
+    fault = failed_checks(MarksHalfOfEach(), ROWS)["marks_the_gold_completion_full"]
+    assert fault == "the gold completions are marked 0.500, not 1.0. parse() and mark() disagree."
 
 
 def test_an_unknown_license_is_told_with_the_nearest_one() -> None:

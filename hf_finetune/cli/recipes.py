@@ -34,7 +34,7 @@ def cat(name: str) -> None:
 @click.option("--rows", metavar="FILE", help="Odd rows to check with; tests/data/NAME.jsonl if it is there.")
 def check(recipe: str, rows: str | None) -> None:
     """Check that RECIPE (a file or a name) keeps the contract; needs no model and no network."""
-    from hf_finetune.testing import CHECKS, failed_checks, read_rows
+    from hf_finetune.testing import CHECKS, failed_checks, in_lines, read_rows
 
     loaded = load_recipe(recipe)
     file = Path(rows) if rows else rows_to_check_with(loaded, recipe)
@@ -43,7 +43,7 @@ def check(recipe: str, rows: str | None) -> None:
     for one in CHECKS:
         click.echo(f"{'FAULT' if one.__name__ in faults else 'ok':5} {one.__name__.replace('_', ' ')}")
     if faults:
-        raise RecipeError("\n".join(f"{name.replace('_', ' ')}: {fault}" for name, fault in faults.items()))
+        raise RecipeError(in_lines({name.replace("_", " "): fault for name, fault in faults.items()}))
     click.echo(f"{recipe}: keeps the contract on {plural(len(samples), 'row')} of {file.name}.")
 
 
