@@ -226,10 +226,10 @@ def test_the_test_of_a_new_recipe_passes_as_it_is_and_fails_once_the_recipe_is_b
     whole = pytest_in(tmp_path)
     assert (whole.returncode, "1 passed" in whole.stdout) == (0, True), whole.stdout + whole.stderr
     recipe = tmp_path / "recipes" / "my_task.py"
-    recipe.write_text(recipe.read_text().replace("accuracy(gold, predictions)", "accuracy(gold, predictions) / 2"))
+    recipe.write_text(recipe.read_text().replace("float(prediction == ", "0.5 * (prediction == "))
     broken = pytest_in(tmp_path)
     assert broken.returncode == 1
-    assert "marks_the_gold_completion_full: the gold completions are marked 0.500, not 1.0" in broken.stdout
+    assert "row 1: correct() calls the gold completion 'yellow' wrong" in broken.stdout
 
 
 @pytest.mark.parametrize("name", ["recipe", "row", "local_file", "a1", "class"])
