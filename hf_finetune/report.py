@@ -112,6 +112,10 @@ class Report:
     """Whether the primary metric counts right answers, so that only rows whose mark changes change it."""
     notes: list[str] = field(default_factory=list)
     """What a reader must know to believe the figures."""
+    merged: dict[str, Any] = field(default_factory=dict)
+    """Of merged weights, where there are any: how they were merged, in what dtype, how like the adapter they are (KL
+    divergence in nats a token, share of equal next tokens), their scores on the same rows, and the interval of the
+    difference."""
 
     def gain_over(self, column: str) -> float:
         """Fine-tuned less another column, in the primary metric."""

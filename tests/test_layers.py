@@ -14,7 +14,7 @@ ORDER = (
     "errors files rendering launch metrics memo resolve data recipe sql settings layers testing processes "
     "interruption progress folder checkpoints model packing packed_model lora run chat tokens intervals report "
     "gates baseline scoring prepare begin train generate asking evaluate pictures browsing page card pipeline "
-    "tuned evaluate_tuned learning_curve compare bench demo pinning cli __main__"
+    "tuned evaluate_tuned finished merged_weights merge learning_curve compare bench demo pinning cli __main__"
 ).split()
 """Each module or package imports only those before it."""
 

@@ -11,6 +11,7 @@ from hf_finetune.cli.compare import compare
 from hf_finetune.cli.evaluate import evaluate
 from hf_finetune.cli.launch import launch
 from hf_finetune.cli.learning_curve import learning_curve
+from hf_finetune.cli.merge import merge
 from hf_finetune.cli.recipes import cat, check, list_recipes, new, pin
 from hf_finetune.cli.run import run
 from hf_finetune.cli.status import status
@@ -42,7 +43,21 @@ def commands() -> None:
     """
 
 
-for command in (run, evaluate, compare, learning_curve, status, bench, launch, list_recipes, cat, check, new, pin):
+for command in (
+    run,
+    evaluate,
+    merge,
+    compare,
+    learning_curve,
+    status,
+    bench,
+    launch,
+    list_recipes,
+    cat,
+    check,
+    new,
+    pin,
+):
     commands.add_command(command)
 
 

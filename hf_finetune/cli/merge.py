@@ -1,0 +1,49 @@
+"""`hf-finetune merge`: a run's adapter and its base as plain weights."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hf_finetune.cli.run import prepare_libraries
+
+if TYPE_CHECKING:
+    from hf_finetune.merged_weights import Way
+
+takes_recipe = click.option("--recipe", metavar="FILE", help="The run's recipe, where it is not where it was.")
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--full-precision", is_flag=True, help="Merge into the base as it is saved, not into what the run computed with."
+)
+@click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), default="bfloat16", show_default=True)
+@click.option("--max-shard-size", default="5GB", show_default=True, metavar="SIZE", help="Of each weights file.")
+@click.option(
+    "--max-kl", type=click.FloatRange(min=0), default=0.01, show_default=True, metavar="NATS",
+    help="KL divergence from the adapter, a token, past which the merged weights are refused.",
+)  # fmt: skip
+@takes_recipe
+def merge(run: str, full_precision: bool, dtype: str, max_shard_size: str, max_kl: float, recipe: str | None) -> None:
+    """Merge the adapter of a finished RUN into its base, and compare the two.
+
+    The weights are merged into the numbers that the quantised base computes with: that is the model which was
+    evaluated. They go into RUN/merged; what the comparison found goes into the report and the card.
+    """
+    prepare_libraries()
+    from hf_finetune.card import write_card
+    from hf_finetune.finished import read_finished
+    from hf_finetune.merge import merge as merge_run
+    from hf_finetune.merged_weights import as_bytes
+    from hf_finetune.report import Report
+
+    folder, size = Path(run), as_bytes(max_shard_size)
+    way: Way = "full precision" if full_precision else "dequantised"
+    merge_run(read_finished(folder, recipe), way, dtype, size, max_kl, click.echo)
+    write_card(folder)
+    found = Report.read(folder).merged
+    likeness = f"KL {found['kl_per_token']:.2g} nats a token, {found['top1_agreement']:.2%} of next tokens the same"
+    click.echo(f"merged    {folder / 'merged'}: {likeness}")
+    for metric, value in found["scores"].items():
+        click.echo(f"          {metric} {value:.3f}")

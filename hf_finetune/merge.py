@@ -1,0 +1,123 @@
+"""A finished run -> `merged/`, weights that were compared with its adapter, and in report.json what was found."""
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_finetune.asking import ask, marked
+from hf_finetune.chat import ChatFormat
+from hf_finetune.errors import RecipeError, plural
+from hf_finetune.files import sha256, whole_folder
+from hf_finetune.finished import Finished
+from hf_finetune.intervals import bootstrap_intervals, gain_over
+from hf_finetune.merged_weights import Way, make_readable, write_merged
+from hf_finetune.model import BaseModel, load_adapter, load_base_model
+from hf_finetune.tuned import check_vocabulary
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_KL = 0.01
+"""Nats a token. Merges that went wrong have more than 0.1, those into a full-precision base 0.001 to 0.003."""
+COMPARED_ROWS = 32
+COMPARED_TOKENS = 1024
+"""Of the prompts and gold answers of so many test rows; the logits of a token may take half a megabyte."""
+
+
+def merge(
+    finished: Finished, way: Way, dtype: str, shard_bytes: int, max_kl: float, say: Callable[[str], None] = print
+) -> None:
+    """Leaves the run's adapter merged into its base in `merged/`, and in the report how like the adapter it is.
+
+    Raises:
+        RecipeError: when the base or the adapter cannot be read, or the merged weights are too unlike the adapter:
+            then nothing is left.
+    """
+    import torch
+
+    base, chat, folder = finished.base(), finished.chat(), finished.folder / "merged"
+    with whole_folder(folder) as temporary:
+        say(f"merge     {base.name} and the adapter, {way}, {dtype}")
+        write_merged(base, finished.adapter, finished.settings, way, getattr(torch, dtype), shard_bytes, temporary)
+        make_readable(temporary, finished.run.base_model["stop_token_id"])
+        say(f"compare   with the adapter, on {plural(len(finished.rows), 'test row')}")
+        found = _compared(finished, base, chat, temporary, dtype)
+        _refuse_another_model(finished, found, max_kl)
+        files = {path.name: sha256(path) for path in sorted(temporary.glob("*.safetensors"))}
+    facts = {"way": way, "dtype": dtype, **found, "files": files}
+    replace(finished.report, merged=facts).write(finished.folder)
+
+
+def _compared(finished: Finished, base: BaseModel, chat: ChatFormat, merged: Path, dtype: str) -> dict[str, Any]:
+    """How like the adapter merged weights are: in what they foretell, and in the task's metrics."""
+    recipe, rows = finished.recipe, finished.rows
+    some = rows[:COMPARED_ROWS]
+    texts = [chat.prompt_ids(recipe.prompt(row)) + chat.completion_ids(recipe.completion(row)) for row in some]
+    before = _foretold_by_adapter(finished, base, texts)
+    gc.collect()  # else both models would be in memory
+    after, answers = _asked(finished, chat, merged, dtype, texts)
+    divergences, agreements = zip(*map(_unlike, before, after), strict=True)
+    tokens = sum(map(len, divergences))
+    adapter = [recipe.parse(line["tuned"]["text"]) for line in finished.answers]
+    intervals = bootstrap_intervals(recipe, rows, {"tuned": [answers], "adapter": [adapter]})
+    return {
+        "kl_per_token": sum(float(own.sum()) for own in divergences) / tokens,
+        "top1_agreement": sum(float(own.sum()) for own in agreements) / tokens,
+        "tokens": tokens,
+        "scores": recipe.score(rows, answers),
+        "rows": len(rows),
+        "interval": intervals[gain_over("adapter")],
+    }
+
+
+def _foretold_by_adapter(finished: Finished, base: BaseModel, texts: Sequence[list[int]]) -> list["torch.Tensor"]:
+    model = load_adapter(load_base_model(base, finished.settings), finished.adapter)
+    return list(_foretold(model, texts))
+
+
+def _asked(
+    finished: Finished, chat: ChatFormat, merged: Path, dtype: str, texts: Sequence[list[int]]
+) -> tuple[list["torch.Tensor"], list[Any]]:
+    """What merged weights foretell, and what they answer to the test rows."""
+    settings = finished.settings.model_copy(update={"dtype": dtype})
+    model = load_base_model(BaseModel("merged", str(merged), None, None), settings, as_saved=True)
+    check_vocabulary(model, chat, "merged")
+    foretold = list(_foretold(model, texts))
+    recipe, rows = finished.recipe, finished.rows
+    given = ask(model, chat, recipe, rows, finished.report.max_new_tokens, settings, name="merged")
+    return foretold, [marked(recipe, row, own).prediction for row, own in zip(rows, given, strict=True)]
+
+
+def _foretold(model: Any, texts: Sequence[list[int]]) -> Iterator["torch.Tensor"]:
+    """What a model foretells after some of the tokens of each text: log-probabilities, (tokens, vocabulary)."""
+    import torch
+
+    model.eval()
+    every = ceil(sum(map(len, texts)) / COMPARED_TOKENS)
+    for text in texts:
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([text], device=model.device), use_cache=False).logits[0, ::every]
+        yield logits.float().log_softmax(-1).cpu()
+
+
+def _unlike(before: "torch.Tensor", after: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Of each token: the KL divergence in nats of what is foretold after from before, and whether the first is one."""
+    return (before.exp() * (before - after)).sum(-1), before.argmax(-1) == after.argmax(-1)
+
+
+def _refuse_another_model(finished: Finished, found: dict[str, Any], max_kl: float) -> None:
+    """Stops where merged weights are not the model that was evaluated."""
+    metric, (_, high) = finished.report.primary_metric, found["interval"]
+    measured = finished.report.scores["tuned"][metric]
+    faults = [f"KL divergence {found['kl_per_token']:.2g} nats a token, not at most {max_kl:g}"]
+    faults = [] if found["kl_per_token"] <= max_kl else faults  # NaN is none
+    if high < 0:
+        faults.append(f"{metric} {found['scores'][metric]:.3f}, the adapter's is {measured:.3f}")
+    if faults:
+        raise RecipeError(
+            f"{finished.folder / 'merged'}: the merged weights are another model than the adapter: "
+            f"{'; '.join(faults)}. Nothing is kept; ship the adapter, or merge with another --dtype."
+        )
