@@ -12,6 +12,7 @@ from hf_finetune.card import write_card
 from hf_finetune.checkpoints import best_of, last_whole, state_of
 from hf_finetune.errors import RecipeError
 from hf_finetune.evaluate import KEPT, Evaluation
+from hf_finetune.files import sha256
 from hf_finetune.folder import holds_run, start_folder
 from hf_finetune.gates import check_gates, refuse_unmeasured
 from hf_finetune.model import (
@@ -115,6 +116,7 @@ def _keep_best(begun: Begun, settings: Settings, folder: Path, say: Callable[[st
         "best_validation_loss": state["best_metric"],
         "epochs": round(state["epoch"], 2),
         "stopped_early": state["global_step"] < state["max_steps"],
+        "adapter_sha256": sha256(best / "adapter_model.safetensors"),
         "trainable_parameters": trainable,
         "all_parameters": begun.run.base_model["parameters"] + trainable,
     }

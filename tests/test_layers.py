@@ -14,7 +14,8 @@ ORDER = (
     "errors files rendering launch metrics memo resolve data recipe sql settings layers testing processes "
     "interruption progress folder checkpoints model packing packed_model lora run chat tokens intervals report "
     "gates baseline scoring prepare begin train generate asking evaluate pictures browsing page card pipeline "
-    "tuned evaluate_tuned finished merged_weights merge learning_curve compare bench demo pinning cli __main__"
+    "tuned evaluate_tuned finished merged_weights merge clean_process published verify learning_curve compare bench "
+    "demo pinning cli __main__"
 ).split()
 """Each module or package imports only those before it."""
 

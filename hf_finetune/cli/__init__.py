@@ -15,6 +15,7 @@ from hf_finetune.cli.merge import merge
 from hf_finetune.cli.recipes import cat, check, list_recipes, new, pin
 from hf_finetune.cli.run import run
 from hf_finetune.cli.status import status
+from hf_finetune.cli.verify import verify
 from hf_finetune.errors import RecipeError, first_line
 from hf_finetune.interruption import Interrupted, interruption
 from hf_finetune.processes import (
@@ -44,20 +45,8 @@ def commands() -> None:
 
 
 for command in (
-    run,
-    evaluate,
-    merge,
-    compare,
-    learning_curve,
-    status,
-    bench,
-    launch,
-    list_recipes,
-    cat,
-    check,
-    new,
-    pin,
-):
+    run, evaluate, merge, verify, compare, learning_curve, status, bench, launch, list_recipes, cat, check, new, pin,
+):  # fmt: skip
     commands.add_command(command)
 
 

@@ -1,0 +1,31 @@
+"""`hf-finetune verify`: what a run would push, loaded as a user loads it."""
+
+from pathlib import Path
+
+import click
+
+from hf_finetune.cli.merge import takes_recipe
+from hf_finetune.cli.run import prepare_libraries
+
+
+@click.command()
+@click.argument("run")
+@click.option("--rows", type=click.IntRange(min=1), default=32, show_default=True, help="Test rows to ask again.")
+@click.option("--python", metavar="FILE", help="Another interpreter, with transformers and peft of other versions.")
+@takes_recipe
+def verify(run: str, rows: int, python: str | None, recipe: str | None) -> None:
+    """Load what a finished RUN would push as its card says, and see whether it gives the run's figures again.
+
+    That is done in a new process that has no hf_finetune, on test rows of the run. What was found goes into
+    verified.json, and the snippet's answer onto the card. Each fault is named, and then there is no verified.json.
+    """
+    prepare_libraries()
+    from hf_finetune.card import write_card
+    from hf_finetune.finished import read_finished
+    from hf_finetune.verify import verify as verify_run
+
+    folder = Path(run)
+    verify_run(read_finished(folder, recipe), rows, python, click.echo)
+    if not python:
+        write_card(folder)
+        click.echo(f"verified  {folder / 'verified.json'}")

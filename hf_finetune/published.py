@@ -1,0 +1,167 @@
+"""What may leave this machine: the files of an adapter's or a merged model's folder, looked at without loading them."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_finetune.errors import first_line, plural
+from hf_finetune.files import read_json, sha256
+from hf_finetune.finished import Finished
+
+if TYPE_CHECKING:
+    import torch
+
+CARD = "README.md"
+PICTURES = ("*.png", "*.svg", ".eval_results/*.yaml")
+ADAPTER = (CARD, "adapter_config.json", "adapter_model.safetensors", *PICTURES)
+MERGED = (
+    CARD, "config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*",
+    "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.jinja", "LICENSE*",
+    "NOTICE*", "USE_POLICY*", *PICTURES,
+)  # fmt: skip
+
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
+_LOCAL_PATH = re.compile(r"(?<![\w.:/])(/(?:home|root|tmp|Users|mnt|workspace)/[\w./-]+)|\b[A-Z]:\\\\?\w+")
+_SNIPPET = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def snippet_of(folder: Path) -> str | None:
+    """The card's first Python snippet: how the model is loaded and asked; None where there is none."""
+    try:
+        found = _SNIPPET.search((folder / CARD).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+    return found[1] if found else None
+
+
+def faults_of_adapter(finished: Finished, folder: Path) -> list[str]:
+    """What is wrong with an adapter's folder, a sentence each with what to do."""
+    tensors, unreadable = _tensors(folder, "adapter_model.safetensors")
+    faults = [*_faults_of_files(folder, ADAPTER), *unreadable, *_faults_of_config(finished, folder)]
+    return [*faults, *(_faults_of_tensors(finished, folder, tensors) if tensors else [])]
+
+
+def faults_of_merged(finished: Finished, folder: Path) -> list[str]:
+    """What is wrong with a merged model's folder, a sentence each with what to do."""
+    return [
+        *_faults_of_files(folder, MERGED),
+        *_faults_of_weights(finished, folder),
+        *_faults_of_texts(finished, folder),
+    ]
+
+
+def _faults_of_files(folder: Path, known: tuple[str, ...]) -> Iterator[str]:
+    """Files that do not belong there, and texts that hold a token or a path of this machine."""
+    allowed = {path for pattern in known for path in folder.glob(pattern)}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if path not in allowed:
+            yield f"{name}: is no part of what is pushed. Remove it."
+        elif path.suffix in (".json", ".md", ".jinja", ".yaml", ".txt"):
+            yield from _faults_of_text(name, path)
+    if snippet_of(folder) is None:
+        yield f"{CARD}: has no Python snippet that loads the model. Write the card again: hf-finetune card RUN."
+
+
+def _faults_of_text(name: str, path: Path) -> Iterator[str]:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if _TOKEN.search(text):
+        yield f"{name}: holds an access token. Take it out, and revoke it on the Hub."
+    if name != "tokenizer.json" and (found := _LOCAL_PATH.search(text)):  # its pieces of words may look like paths
+        yield f"{name}: names {found[0]}, a path of this machine. Take it out."
+
+
+def _tensors(folder: Path, name: str) -> tuple[dict[str, "torch.Tensor"], list[str]]:
+    """The tensors of a file; else what is wrong with it."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(folder / name), []
+    except (OSError, SafetensorError) as error:
+        return {}, [f"{name}: cannot be read ({first_line(error)}). Make it again."]
+
+
+def _faults_of_config(finished: Finished, folder: Path) -> Iterator[str]:
+    """What an adapter's config says of its base and its kind."""
+    name = "adapter_config.json"
+    try:
+        config = read_json(folder / name)
+    except (OSError, ValueError) as error:
+        yield f"{name}: cannot be read ({first_line(error)}). Make it again."
+        return
+    base, commit = finished.run.base_model["name"], finished.run.base_model["commit"]
+    named = str(config.get("base_model_name_or_path"))
+    if Path(named).is_absolute() or named.startswith((".", "~")) or "\\" in named:
+        yield f"{name}: names its base by the path {named!r}, which is nobody else's. Write {base!r}."
+    elif (named, config.get("revision")) != (base, commit):
+        yield f"{name}: names the base {named!r} at {config.get('revision')}, not {base!r} at {commit}. Write that."
+    if config.get("task_type") != "CAUSAL_LM":
+        yield f"{name}: task_type is {config.get('task_type')!r}, so it is loaded as another model. Write CAUSAL_LM."
+
+
+def _faults_of_tensors(finished: Finished, folder: Path, tensors: dict[str, "torch.Tensor"]) -> Iterator[str]:
+    """What an adapter's file holds: the weights that were evaluated, all of them, and no others."""
+    name, training = "adapter_model.safetensors", finished.run.training
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        yield f"{name}: holds values that are no numbers. Train it again."
+    at_zero = [tensor for key, tensor in tensors.items() if "lora_B" in key]
+    if at_zero and not any(tensor.any() for tensor in at_zero):
+        yield f"{name}: changes nothing: all of lora_B is zero. Train it for more steps."
+    whole = [key for key in tensors if "lora_" not in key]
+    values = sum(tensor.numel() for tensor in tensors.values())
+    if whole or values > training["trainable_parameters"]:
+        size = sum(tensors[key].nbytes for key in whole) / 2**20
+        yield (
+            f"{name}: holds {values:,} values, of which {training['trainable_parameters']:,} were trained"
+            + (f"; {whole[0]} and the like take {size:.1f} MiB" if whole else "")
+            + ". Save the adapter without them."
+        )
+    if training.get("adapter_sha256") not in (None, sha256(folder / name)):
+        yield f"{name}: is not the file that was evaluated. Start the run's command again, so that it is."
+
+
+def _faults_of_weights(finished: Finished, folder: Path) -> Iterator[str]:
+    """What a merged model's weights are: those that were compared, as its config says."""
+    try:
+        config = read_json(folder / "config.json")
+    except (OSError, ValueError) as error:
+        yield f"config.json: cannot be read ({first_line(error)}). Merge again."
+        return
+    facts = finished.report.merged
+    if "quantization_config" in config:
+        yield "config.json: says that the weights are quantised, and they are not. Take quantization_config out."
+    if config.get("dtype") != facts.get("dtype"):
+        yield f"config.json: says dtype {config.get('dtype')}, merged as {facts.get('dtype')}. Merge again."
+    for own in (config, config.get("text_config") or {}):
+        if "rope_parameters" in own and "rope_theta" not in own:
+            yield "config.json: has no rope_theta, so transformers 4 takes 10,000 for it. Merge again."
+    here = {path.name: sha256(path) for path in folder.glob("*.safetensors")}
+    wrong = sorted(name for name in here.keys() | facts["files"].keys() if here.get(name) != facts["files"].get(name))
+    if wrong:
+        yield f"{wrong[0]}: is missing or not the file that was compared with the adapter. Merge again."
+
+
+def _faults_of_texts(finished: Finished, folder: Path) -> Iterator[str]:
+    """What goes with a merged model's weights: tokenizer, chat template and the token that ends answers."""
+    missing = [name for name in ("tokenizer.json", "tokenizer_config.json") if not (folder / name).is_file()]
+    if missing and not list(folder.glob("*.model")):
+        yield f"{missing[0]}: is missing, so nobody can ask the model. Merge again."
+        return
+    config: dict[str, Any] = read_json(folder / "tokenizer_config.json")
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        yield "tokenizer_config.json: names the class TokenizersBackend, which transformers 4 lacks. Merge again."
+    has_template = bool(config.get("chat_template")) or (folder / "chat_template.jinja").is_file()
+    if finished.run.base_model["has_chat_template"] and not has_template:
+        yield "chat_template.jinja: is missing, so questions are asked otherwise than in training. Merge again."
+    path = folder / "generation_config.json"
+    stops = read_json(path).get("eos_token_id") if path.is_file() else None
+    stop = finished.run.base_model["stop_token_id"]
+    if stop not in (stops if isinstance(stops, list) else [stops]):
+        yield f"generation_config.json: does not stop at token {stop}, which ends the trained answers. Merge again."
+
+
+def in_a_line(faults: list[str]) -> str:
+    """The faults one after another, with how many there are where it is more than one."""
+    return faults[0] if len(faults) == 1 else f"{plural(len(faults), 'fault')}: " + " ".join(faults)

@@ -1,0 +1,246 @@
+"""What is to be pushed, loaded in a clean process as its card says: does it give the run's figures again?"""
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_finetune.chat import ChatFormat
+from hf_finetune.errors import RecipeError, first_line, plural
+from hf_finetune.files import read_json, sha256, write_json
+from hf_finetune.finished import Finished
+from hf_finetune.published import faults_of_adapter, faults_of_merged, in_a_line, snippet_of
+
+SCRIPT = Path(__file__).parent / "clean_process.py"
+RECORD = "verified.json"
+TOLERANCE = {"float32": 0.002, "bfloat16": 0.05, "float16": 0.02}
+"""By how many nats, or by what share of it if that is more, a row's loss may differ: sums in another order do."""
+QUANTISED_TOLERANCE = 0.05
+"""bitsandbytes multiplies by 4-bit weights in bfloat16 on processors that can, whatever dtype is asked for."""
+MERGED_TOLERANCE = 0.15
+"""Merged weights were rounded to 16 bits."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Test rows, and what the run measured on them."""
+
+    rows: Sequence[Any]
+    answers: Sequence[dict[str, Any]]
+    choices: Sequence[Sequence[str] | None]
+    """The closed answers of each row; None: open ones."""
+
+
+def verify(finished: Finished, num_rows: int, python: str | None = None, say: Callable[[str], None] = print) -> None:
+    """Leaves verified.json: what was loaded of the run, by which versions, and which figures it gave again.
+
+    `python` is another interpreter, with transformers and peft of other versions: what it finds is told, and not kept.
+
+    Raises:
+        RecipeError: naming each fault of what would be pushed; then there is no verified.json.
+    """
+    folder = finished.folder
+    if not python:
+        (folder / RECORD).unlink(missing_ok=True)
+    sample, chat, record = _sample(finished, num_rows), finished.chat(), {}
+    for part in ("adapter", *(["merged"] if (folder / "merged").is_dir() else [])):
+        say(f"verify    {folder / part}, in a process without hf_finetune")
+        faults = (faults_of_adapter if part == "adapter" else faults_of_merged)(finished, folder / part)
+        if faults:
+            raise RecipeError(f"{folder / part}: {in_a_line(faults)}")
+        asked = _asked(finished, chat, sample, folder / part)
+        given = _given(finished, folder / part, asked, python or sys.executable)
+        record[part] = _checked(finished, chat, sample, part, asked, given)
+        say(f"          {_in_words(record[part])}")
+    if not python:
+        write_json(folder / RECORD, record)
+
+
+def read_verified(folder: Path) -> dict[str, Any]:
+    """What verified.json says; nothing where there is none."""
+    try:
+        return dict(read_json(folder / RECORD))
+    except FileNotFoundError:
+        return {}
+
+
+def _sample(finished: Finished, num_rows: int) -> Sample:
+    """So many of the test rows, evenly from first to last."""
+    every = max(1, len(finished.rows) // num_rows)
+    rows = finished.rows[::every][:num_rows]
+    return Sample(rows, finished.answers[::every][:num_rows], [finished.recipe.choices(row) for row in rows])
+
+
+def _asked(finished: Finished, chat: ChatFormat, sample: Sample, folder: Path) -> dict[str, Any]:
+    """What the clean process is asked."""
+    recipe = finished.recipe
+    wanted = [choices or [recipe.completion(row)] for row, choices in zip(sample.rows, sample.choices, strict=True)]
+    return {
+        "snippet": snippet_of(folder),
+        "rows": [
+            {"prompt": recipe.prompt(row), "completions": [chat.completion_ids(one) for one in own]}
+            for row, own in zip(sample.rows, wanted, strict=True)
+        ],
+        "generates": None in sample.choices,
+        "max_new_tokens": finished.report.max_new_tokens,
+        "stop_token_id": finished.run.base_model["stop_token_id"],
+    }
+
+
+def _given(finished: Finished, folder: Path, asked: dict[str, Any], python: str) -> dict[str, Any]:
+    """What the clean process finds, in a folder of its own with the files that would be pushed.
+
+    A base that is a folder here lies beside them under its name, as the card's reader would have it.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name) / "pushed"
+        place.mkdir()
+        for path in folder.iterdir():
+            (place / path.name).symlink_to(path.resolve())
+        base = finished.base()
+        if not base.commit:
+            (place / base.name).symlink_to(Path(base.location).resolve())
+        output = Path(name) / "given.json"
+        command = [python, "-I", str(SCRIPT)]
+        asked = asked | {"output": str(output)}
+        try:
+            done = subprocess.run(
+                command, cwd=place, input=json.dumps(asked), capture_output=True, text=True, check=False
+            )
+        except OSError as error:
+            raise RecipeError(
+                f"--python {python}: cannot be started ({error.strerror}). Name an interpreter."
+            ) from error
+        if not output.is_file():
+            reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+            raise RecipeError(f"{folder}: the clean process ended without an answer ({reason[0]}). Start it again.")
+        given: dict[str, Any] = read_json(output)
+    if "error" in given:
+        raise RecipeError(f"{folder}: the card's snippet fails: {first_line(given['error'])}. Mend what it loads.")
+    return given
+
+
+def _checked(
+    finished: Finished, chat: ChatFormat, sample: Sample, part: str, asked: dict[str, Any], given: dict[str, Any]
+) -> dict[str, Any]:
+    """What verified.json says of a part, when it gives the run's figures again."""
+    folder, recipe = finished.folder / part, finished.recipe
+    faults = [*_faults_of_loading(folder, part, given), *_faults_of_asking(chat, asked, given)]
+    measured = [line["tuned"]["gold_loss"] for line in sample.answers]
+    losses = _gold_losses(finished, sample, given)
+    faults += _faults_of_losses(sample, measured, losses, _tolerance(finished, part), part)
+    metric = recipe.primary_metric
+    before = recipe.score(sample.rows, [recipe.parse(line["tuned"]["text"]) for line in sample.answers])[metric]
+    after = recipe.score(sample.rows, _predictions(finished, sample, given))[metric]
+    if abs(after - before) > 2 / len(sample.rows):
+        faults.append(f"{metric} is {after:.3f} on {plural(len(sample.rows), 'row')}, the run measured {before:.3f}.")
+    if faults:
+        raise RecipeError(f"{folder}: {in_a_line(faults)} Do not push it.")
+    return {
+        "files": {
+            path.name: sha256(path) for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors")
+        },
+        "snippet": asked["snippet"],
+        "answer": given["printed"].rstrip("\n"),
+        "rows": len(sample.rows),
+        "metric": metric,
+        "measured": before,
+        "reproduced": after,
+        "largest_loss_difference": max(
+            (abs(own - was) for own, was in zip(losses, measured, strict=True) if was is not None), default=0.0
+        ),
+        "versions": given["versions"],
+    }
+
+
+def _tolerance(finished: Finished, part: str) -> float:
+    """By how much a part's losses may differ from those that the run measured."""
+    if part == "merged":
+        return MERGED_TOLERANCE
+    is_quantised = finished.settings.load_in_4bit or finished.settings.load_in_8bit
+    return max(TOLERANCE[finished.dtype], QUANTISED_TOLERANCE if is_quantised else 0.0)
+
+
+def _faults_of_loading(folder: Path, part: str, given: dict[str, Any]) -> list[str]:
+    """What loading alone shows: tensors that went astray, embeddings too few, weights that are quantised."""
+    faults = []
+    if given["highest_token"] >= given["embeddings"]:
+        faults.append(
+            f"its tokenizer has {given['highest_token'] + 1:,} tokens, the model has embeddings for "
+            f"{given['embeddings']:,}."
+        )
+    if part == "merged":
+        return [*faults, *(["it was loaded quantised, as its config says."] if given["quantised"] else [])]
+    from safetensors import safe_open
+
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        held = set(file.keys())
+    if given["keys"] is None:
+        return [*faults, "the snippet's model has no adapter: it was not loaded."]
+    lacking, unknown = sorted(set(given["keys"]) - held), sorted(held - set(given["keys"]))
+    faults += (
+        [f"it lacks {plural(len(lacking), 'tensor')} that PEFT looks for, such as {lacking[0]}."] if lacking else []
+    )
+    faults += [f"{plural(len(unknown), 'tensor')}, such as {unknown[0]}, fit no layer."] if unknown else []
+    own = [row["losses"][0] for row in given["rows"]]
+    same = all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(own, given["without_adapter"], strict=True))
+    return [*faults, *(["the adapter changes nothing: the base alone gives the same."] if same else [])]
+
+
+def _faults_of_asking(chat: ChatFormat, asked: dict[str, Any], given: dict[str, Any]) -> list[str]:
+    """Whether questions are asked as in training, and answers end."""
+    pairs = zip(asked["rows"], given["rows"], strict=True)
+    other = sum(chat.prompt_ids(row["prompt"]) != own["prompt_ids"] for row, own in pairs)
+    return (
+        [f"{plural(other, 'question')} become other tokens than in training: another chat template."] if other else []
+    )
+
+
+def _gold_losses(finished: Finished, sample: Sample, given: dict[str, Any]) -> list[float]:
+    """What the gold completion costs in each row, in nats."""
+    places = [
+        list(choices).index(finished.recipe.completion(row)) if choices else 0
+        for row, choices in zip(sample.rows, sample.choices, strict=True)
+    ]
+    return [row["losses"][place] for row, place in zip(given["rows"], places, strict=True)]
+
+
+def _predictions(finished: Finished, sample: Sample, given: dict[str, Any]) -> list[Any]:
+    """What the clean process answered: the likeliest choice, or the text."""
+    texts = [
+        row["text"] if not choices else choices[row["losses"].index(min(row["losses"]))]
+        for row, choices in zip(given["rows"], sample.choices, strict=True)
+    ]
+    return [finished.recipe.parse(text) for text in texts]
+
+
+def _faults_of_losses(
+    sample: Sample, measured: Sequence[float | None], losses: Sequence[float], tolerance: float, part: str
+) -> list[str]:
+    """Whether gold answers cost what the run measured; merged weights may be the base's alone."""
+    pairs = [(was, own) for was, own in zip(measured, losses, strict=True) if was is not None]
+    off = [(was, own) for was, own in pairs if not abs(own - was) <= tolerance * max(1.0, was)]
+    if not off:
+        return []
+    was, own = max(off, key=lambda pair: abs(pair[1] - pair[0]))
+    base = [line["base"]["gold_loss"] for line in sample.answers]
+    is_base = part == "merged" and all(
+        one is not None and math.isclose(one, own, rel_tol=0.05) for one, own in zip(base, losses, strict=True)
+    )
+    why = " The weights are the base's: nothing was merged." if is_base else ""
+    return [
+        f"{plural(len(off), 'gold answer')} of {len(pairs)} cost another loss than the run measured, such as {own:.3f} "
+        f"nats for {was:.3f}.{why}"
+    ]
+
+
+def _in_words(found: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    off = f"no loss differs by more than {found['largest_loss_difference']:.2g} nats"
+    shown = f"{found['metric']} {found['reproduced']:.3f} on {plural(found['rows'], 'row')}"
+    return f"{shown}, measured {found['measured']:.3f}; {off} ({versions})"
