@@ -199,6 +199,7 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
     run.data = prepared.facts["source"]
     run.base_model |= base.as_json() | {
         "has_chat_template": bool(chat.tokenizer.chat_template),
+        "chat_template_sha256": chat.template_sha256,
         "stop_token_id": chat.ending[-1],
     }
     checkpoint = _resume(run, folder, say) if goes_on else None

@@ -1,5 +1,6 @@
 """Text -> token ids: one place where prompts are rendered, so that training and answering see the same tokens."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,11 @@ class ChatFormat:
         """The text of an answer's tokens, up to its end."""
         end = ids.index(self.ending[-1]) if self.ending[-1] in ids else len(ids)
         return str(self.tokenizer.decode(ids[:end], skip_special_tokens=True)).removeprefix(self.lead).strip()
+
+    @property
+    def template_sha256(self) -> str:
+        """The hash of the chat template; of no text where there is none."""
+        return hashlib.sha256(str(self.tokenizer.chat_template or "").encode()).hexdigest()
 
     @property
     def pad_id(self) -> int:

@@ -1,0 +1,235 @@
+"""What would be pushed gives the run's figures again in a clean process; every planted fault is caught and named."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from conftest import make_base, run_cli, sample_rows, write_rows
+from hf_finetune.errors import RecipeError
+from hf_finetune.files import read_json, read_jsonl, write_json, write_jsonl
+from hf_finetune.finished import read_finished
+from hf_finetune.verify import verify
+
+pytestmark = pytest.mark.slow
+
+Plant = Callable[[Path], None]
+WORDS = ("few_shot=0", "lora_r=4", "learning_rate=0.01", "report_to=none", "num_train_epochs=4")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a base of its own, and in `run` a finished run on it whose adapter was merged."""
+    folder = tmp_path_factory.mktemp("verified")
+    make_base(folder / "tiny-base")
+    write_rows(folder / "rows.jsonl", sample_rows(20))
+    model = f"model_name_or_path={folder / 'tiny-base'}"
+    done = run_cli("run", "finsent", "--data", "rows.jsonl", *WORDS, model, "output_dir=run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def run(whole: Path, tmp_path: Path) -> Path:
+    """A copy of the run to plant a fault in; its base lies beside it."""
+    shutil.copytree(whole, tmp_path / "copy")
+    folder = tmp_path / "copy" / "run"
+    edit(
+        folder / "run.json",
+        lambda record: record["settings"]["model_name_or_path"].update(value=f"{folder.parent}/tiny-base"),
+    )
+    return folder
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Changes a JSON file's object."""
+    values = read_json(path)
+    change(values)
+    write_json(path, values)
+
+
+def change_tensors(run: Path, change: Callable[[dict[str, torch.Tensor]], None], tell: bool = True) -> None:
+    """Changes an adapter's tensors; `tell`: so that its hash is that of the record."""
+    file = run / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file)
+    if tell:
+        edit(run / "run.json", lambda record: record["training"].pop("adapter_sha256"))
+
+
+def scale(tensors: dict[str, torch.Tensor], factor: float) -> None:
+    for name in tensors:
+        if "lora_B" in name:
+            tensors[name] *= factor
+
+
+def config(**values: Any) -> Plant:
+    return lambda run: edit(run / "adapter" / "adapter_config.json", lambda own: own.update(values))
+
+
+def in_card(old: str, new: str) -> Plant:
+    def plant(run: Path) -> None:
+        card = run / "adapter" / "README.md"
+        text = card.read_text()
+        assert old in text
+        card.write_text(text.replace(old, new))
+
+    return plant
+
+
+def tensors(change: Callable[[dict[str, torch.Tensor]], None], tell: bool = True) -> Plant:
+    return lambda run: change_tensors(run, change, tell)
+
+
+def drop_one(held: dict[str, torch.Tensor]) -> None:
+    del held[next(iter(held))]
+
+
+def rename_one(held: dict[str, torch.Tensor]) -> None:
+    name = next(iter(held))
+    held[name.replace("layers.0", "layers.5").replace("layers.1", "layers.5")] = held.pop(name)
+
+
+def add_embeddings(held: dict[str, torch.Tensor]) -> None:
+    held["base_model.model.model.embed_tokens.weight"] = torch.zeros(512, 64)
+
+
+def with_nan(held: dict[str, torch.Tensor]) -> None:
+    next(iter(held.values()))[0, 0] = float("nan")
+
+
+def cut_off(run: Path) -> None:
+    file = run / "adapter" / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def another_base(run: Path) -> None:
+    """Other weights under the same name."""
+    file = run.parent / "tiny-base" / "model.safetensors"
+    held = load_file(file)
+    torch.manual_seed(9)
+    save_file({name: torch.randn_like(own) * 0.02 for name, own in held.items()}, file, metadata={"format": "pt"})
+
+
+def another_template(run: Path) -> None:
+    """The base's template has become another one since the run."""
+    for path in (run.parent / "tiny-base").glob("chat_template.jinja"):
+        path.write_text(path.read_text().replace("<|im_start|>", "<|endoftext|>"))
+
+
+def too_many_tokens(run: Path) -> None:
+    def add(own: dict[str, Any]) -> None:
+        token = {"id": 600, "content": "<|new|>", "special": True}
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        own["added_tokens"] += [
+            token | flags | {"id": number, "content": f"<|{number}|>"} for number in range(512, 601)
+        ]
+
+    edit(run.parent / "tiny-base" / "tokenizer.json", add)
+
+
+def swapped_labels(run: Path) -> None:
+    """The record has the labels in another order than the model."""
+    lines = read_jsonl(run / "answers.jsonl")
+    other = {"positive": "negative", "negative": "neutral", "neutral": "positive"}
+    for line in lines:
+        line["tuned"]["text"] = other[line["tuned"]["text"]]
+    write_jsonl(run / "answers.jsonl", lines)
+
+
+def file_named(name: str) -> Plant:
+    def plant(run: Path) -> None:
+        (run / "adapter" / name).write_bytes(b"x")
+
+    return plant
+
+
+ADAPTER_FAULTS: dict[str, tuple[Plant, str]] = {
+    "arguments as a pickle": (file_named("training_args.bin"), r"training_args.bin: is no part of what is pushed"),
+    "an optimizer": (file_named("optimizer.pt"), r"optimizer.pt: is no part"),
+    "a token": (in_card("## Data", "hf_" + "a1B2" * 9), r"README.md: holds an access token"),
+    "a path in the card": (in_card("## Data", "/home/me/data"), r"README.md: names /home/me/data, a path of this"),
+    "no snippet": (in_card("```python", "```"), r"README.md: has no Python snippet"),
+    "no card": (lambda run: (run / "adapter" / "README.md").unlink(), r"README.md: has no Python snippet"),
+    "a base that is a path": (
+        config(base_model_name_or_path="/opt/models/tiny-base"),
+        r"names its base by the path '/opt/models/tiny-base'",
+    ),
+    "another base's name": (
+        config(base_model_name_or_path="ns/other"),
+        r"names the base 'ns/other' at None, not 'tiny-",
+    ),
+    "no task type": (config(task_type=None), r"task_type is None"),
+    "values that are no numbers": (tensors(with_nan), r"holds values that are no numbers"),
+    "nothing trained": (tensors(lambda held: scale(held, 0)), r"changes nothing: all of lora_B is zero"),
+    "embeddings by accident": (
+        tensors(add_embeddings),
+        r"holds [\d,]+ values, of which [\d,]+ were trained; .*embed_tokens.weight and the like",
+    ),
+    "a file cut off": (cut_off, r"adapter_model.safetensors: cannot be read"),
+    "other weights than evaluated": (
+        tensors(lambda held: scale(held, 2), tell=False),
+        r"is not the file that was eval",
+    ),
+    "other weights, and no hash": (tensors(lambda held: scale(held, 3)), r"gold answers? of \d+ cost another loss"),
+    "a tensor missing": (tensors(drop_one), r"it lacks 1 tensor that PEFT looks for, such as base_model"),
+    "a tensor of no layer": (tensors(rename_one), r"1 tensor, such as \S+layers.5\S+, fit no layer"),
+    "another scale": (config(lora_alpha=400), r"cost another loss than the run measured"),
+    "an adapter turned off": (config(lora_alpha=0), r"the adapter changes nothing: the base alone gives the same"),
+    "an adapter that is not loaded": (
+        in_card("model = PeftModel.from_pretrained(model, adapter)", ""),
+        r"the snippet's model has no adapter",
+    ),
+    "a snippet that fails": (in_card("max_new_tokens=", "max_tokens="), r"the card's snippet fails: .*max_tokens"),
+    "another base under the name": (another_base, r"cost another loss than the run measured"),
+    "another chat template": (another_template, r"chat template is another one than in training"),
+    "tokens without embeddings": (too_many_tokens, r"tokenizer has \d+ tokens, the model has embeddings for 512"),
+    "labels in another order": (
+        swapped_labels,
+        r"\d answers of \d that the run marked right are wrong, or the reverse",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", ADAPTER_FAULTS)
+def test_a_planted_fault_is_caught_and_named(run: Path, fault: str) -> None:
+    plant, message = ADAPTER_FAULTS[fault]
+    (run / "verified.json").write_text("{}")
+    plant(run)
+    with pytest.raises(RecipeError, match=message):
+        verify(read_finished(run), 8, say=print)
+    assert not (run / "verified.json").exists()
+
+
+def test_a_good_run_is_verified(run: Path) -> None:
+    done = run_cli("verify", str(run), cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    record = read_json(run / "verified.json")["adapter"]
+    assert record["reproduced"] == record["measured"]
+    assert record["rows"] == len(read_jsonl(run / "splits" / "test.jsonl"))
+    assert json.dumps(record["answer"])[1:-1] in (run / "adapter" / "README.md").read_text() or record["answer"] == ""
+
+
+def test_an_interpreter_that_cannot_be_started_is_told(run: Path) -> None:
+    with pytest.raises(RecipeError, match=r"--python /nowhere/python: cannot be started"):
+        verify(read_finished(run), 8, "/nowhere/python", say=print)
+
+
+def test_a_run_that_is_not_finished_is_refused(run: Path) -> None:
+    edit(run / "run.json", lambda record: record.update(finished=""))
+    with pytest.raises(RecipeError, match=r"the run is not finished. Start its command again"):
+        read_finished(run)
+
+
+def test_a_recipe_that_has_changed_is_refused(run: Path) -> None:
+    edit(run / "run.json", lambda record: record["recipe"].update(sha256="0" * 64))
+    with pytest.raises(
+        RecipeError, match=r"its recipe 'finsent' has been changed since. Name it as it was with --recipe"
+    ):
+        read_finished(run)
