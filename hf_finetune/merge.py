@@ -64,7 +64,7 @@ def _compared(finished: Finished, base: BaseModel, chat: ChatFormat, merged: Pat
     adapter = [recipe.parse(line["tuned"]["text"]) for line in finished.answers]
     intervals = bootstrap_intervals(recipe, rows, {"tuned": [answers], "adapter": [adapter]})
     return {
-        "kl_per_token": sum(float(own.sum()) for own in divergences) / tokens,
+        "kl_per_token": max(0.0, sum(float(own.sum()) for own in divergences) / tokens),  # sums round below zero
         "top1_agreement": sum(float(own.sum()) for own in agreements) / tokens,
         "tokens": tokens,
         "scores": recipe.score(rows, answers),

@@ -2,11 +2,12 @@
 
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hf_finetune.errors import RecipeError
+from hf_finetune.errors import RecipeError, first_line
 from hf_finetune.files import read_json, write_json
 from hf_finetune.model import (
     BaseModel,
@@ -59,17 +60,35 @@ def write_merged(
         RecipeError: when the base's files or the adapter's cannot be read, or do not fit each other.
     """
     files = base_files(base)
-    stored = _stored(files)
-    skeleton = _skeleton(files)
+    with _explaining_damage(base.name):
+        stored, skeleton = _stored(files), _skeleton(files)
     tied = set(getattr(skeleton, "_tied_weights_keys", None) or ())
     _copy_texts(files, folder)
     if _holds_what_it_computes_with(skeleton, set(stored) | tied) and not settings.load_in_8bit:
         rounded = _quantised_layers(skeleton, settings) if way == "dequantised" else frozenset()
-        own_head = _write_by_tensor(stored, tied, adapter, settings, rounded, dtype, shard_bytes, folder)
+        tensors = _tensors(stored, base.name)
+        own_head = _write_by_tensor(tensors, set(stored), tied, adapter, settings, rounded, dtype, shard_bytes, folder)
     else:
         own_head = False
         _write_whole(base, skeleton, adapter, settings, way, dtype, shard_bytes, folder)
     _settle_config(folder / "config.json", dtype, own_head)
+
+
+@contextmanager
+def _explaining_damage(name: str) -> Iterator[None]:
+    """Turns what is raised on files that cannot be read into an error that names the base.
+
+    Raises:
+        RecipeError: instead of it.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RecipeError(
+            f"base model {name!r}: cannot be read: {first_line(error)}. Fetch or save it again."
+        ) from error
 
 
 def _skeleton(files: Path) -> Any:
@@ -121,8 +140,8 @@ def _quantised_layers(skeleton: Any, settings: Settings) -> frozenset[str]:
 
 
 def _write_by_tensor(
-    stored: Mapping[str, Path], tied: set[str], adapter: Path, settings: Settings, rounded: frozenset[str],
-    dtype: "torch.dtype", shard_bytes: int, folder: Path,
+    tensors: Iterable[tuple[str, "torch.Tensor"]], stored: set[str], tied: set[str], adapter: Path,
+    settings: Settings, rounded: frozenset[str], dtype: "torch.dtype", shard_bytes: int, folder: Path,
 ) -> bool:  # fmt: skip
     """Merges one tensor after another, so that a base larger than the memory can be merged.
 
@@ -132,12 +151,12 @@ def _write_by_tensor(
 
     config = LoraConfig.from_pretrained(adapter)
     parts = _parts(adapter)
-    unknown = sorted(parts.keys() - stored.keys())
+    unknown = sorted(parts.keys() - stored)
     own_head = [name for name in unknown if name in tied and "" in parts[name]]
     if unknown != own_head:
         raise RecipeError(f"{adapter}: has weights for {unknown[0]}, which the base does not have. Name its own base.")
     with _Shards(folder, shard_bytes) as shards:
-        for name, tensor in _tensors(stored):
+        for name, tensor in tensors:
             if name in rounded:
                 tensor = _rounded(tensor, settings)
             if name in parts:
@@ -148,12 +167,12 @@ def _write_by_tensor(
     return bool(own_head)
 
 
-def _tensors(stored: Mapping[str, Path]) -> Iterator[tuple[str, "torch.Tensor"]]:
+def _tensors(stored: Mapping[str, Path], base: str) -> Iterator[tuple[str, "torch.Tensor"]]:
     """Each tensor with its name, file by file."""
     from safetensors import safe_open
 
     for path in dict.fromkeys(stored.values()):
-        with safe_open(path, framework="pt") as file:
+        with _explaining_damage(base), safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  # not a dict
                 yield name, file.get_tensor(name)
 
