@@ -16,6 +16,7 @@ from hf_finetune.data.checks import typed_rows
 from hf_finetune.data.reading import read_records
 from hf_finetune.data.sources import LocalFile, Source
 from hf_finetune.errors import RecipeError, nearest
+from hf_finetune.marks import found_marks, refuse_bad_marks
 from hf_finetune.recipe import Recipe, marks_each_row, mean_marks
 
 Check = Callable[[Recipe[Any], Sequence[Any]], None]
@@ -208,15 +209,7 @@ def scores_lie_in_0_to_1(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
     """Marks are finite numbers in 0-1, the primary metric among them."""
     gold = _gold(recipe, rows)
     for predictions in (gold, [None] * len(gold), gold[1:] + gold[:1]):
-        each = marks_each_row(recipe)
-        found = _marks_of_rows(recipe, rows, predictions) if each else [_marks(recipe, rows, predictions)]
-        if recipe.primary_metric not in found[0]:
-            raise RecipeError(f"score() has no {recipe.primary_metric!r}. {nearest(recipe.primary_metric, found[0])}")
-        for number, marks in enumerate(found, 1):
-            for name, mark in marks.items():
-                if not 0 <= mark <= 1:  # False for NaN too
-                    where = f"row {number}: mark()" if each else "score()"
-                    raise RecipeError(f"{where} gives {name} = {mark}. Marks lie in 0-1, higher is better.")
+        refuse_bad_marks(recipe, found_marks(recipe, rows, predictions))
 
 
 def offers_the_answer_among_the_choices(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
@@ -276,30 +269,7 @@ def _marking(recipe: Recipe[Any]) -> str:
 
 def _marks(recipe: Recipe[Any], rows: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
     """What score() gives."""
-    if marks_each_row(recipe):
-        return mean_marks(_marks_of_rows(recipe, rows, predictions))
-    return _as_marks(recipe.score(rows, predictions), "score()")
-
-
-def _marks_of_rows(recipe: Recipe[Any], rows: Sequence[Any], predictions: Sequence[Any]) -> list[dict[str, float]]:
-    """What mark() gives for each row, the primary metric among it."""
-    found = []
-    for number, (row, prediction) in enumerate(zip(rows, predictions, strict=True), 1):
-        try:
-            given = recipe.mark(row, prediction)
-        except RecipeError as error:
-            raise RecipeError(f"row {number}: {error}") from error
-        marks = _as_marks(given, f"row {number}: mark()")
-        if recipe.primary_metric not in marks:
-            raise RecipeError(f"row {number}: mark() has no {recipe.primary_metric!r}. Give it to every row.")
-        found.append(marks)
-    return found
-
-
-def _as_marks(marks: Any, whence: str) -> dict[str, float]:
-    if not isinstance(marks, Mapping) or not all(isinstance(mark, int | float) for mark in marks.values()):
-        raise RecipeError(f"{whence} gives {marks!r}. Give back a dict of numbers, such as {{'accuracy': 1.0}}.")
-    return dict(marks)
+    return mean_marks(found_marks(recipe, rows, predictions))
 
 
 def _changed(row: Any) -> list[tuple[str, Any]]:
