@@ -385,9 +385,9 @@ def test_rows_that_cannot_be_marked_make_room_for_others(tmp_path: Path) -> None
 
 
 def test_columns_that_are_no_field_are_told(tmp_path: Path) -> None:
-    rows = [row(number, "yes", compny="x") for number in range(20)]
+    rows = [row(number, "yes", compny="x") | {"id": str(number)} for number in range(20)]
     facts = prepare(Open(), source(tmp_path, rows), SETTINGS).facts
-    assert facts["columns_not_used"] == ["compny"]
-    assert "columns not used: compny" in in_words(
+    assert (facts["columns_not_used"], facts["columns_meant"]) == (["compny", "id"], {"compny": "company"})
+    assert "columns not used: compny (did you mean company?), id" in in_words(
         facts | {"max_length": 9, "longer_than_max_length": dict.fromkeys(SPLITS, 0)}
     )
