@@ -8,7 +8,7 @@ answer costs marks.
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -68,15 +68,20 @@ def check_recipe(recipe: Recipe[Any], rows: Sequence[Any] | Path | str) -> None:
 
 def failed_checks(recipe: Recipe[Any], rows: Sequence[Any]) -> dict[str, str]:
     """The name and the fault of each check that does not hold."""
+    return {name: fault for name, fault in each_check(recipe, rows) if fault is not None}
+
+
+def each_check(recipe: Recipe[Any], rows: Sequence[Any]) -> Iterator[tuple[str, str | None]]:
+    """The name of each check and its fault, None where it holds, as soon as it is done."""
     if len(rows) < 2:
         raise RecipeError("check_recipe: needs at least two rows. Give 10-20 odd ones.")
-    faults = {}
     for check in CHECKS:
         try:
             check(recipe, rows)
         except RecipeError as error:
-            faults[check.__name__] = str(error)
-    return faults
+            yield check.__name__, str(error)
+        else:
+            yield check.__name__, None
 
 
 def in_lines(faults: Mapping[str, str]) -> str:
@@ -173,7 +178,7 @@ def gives_the_same_twice(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
                 raise RecipeError(
                     f"{method.__name__}() gives two results for one row. Take out chance, clock and state."
                 )
-    if _marks(recipe, rows, gold) != _marks(recipe, rows, gold):
+    if not _are_same(_marks(recipe, rows, gold), _marks(recipe, rows, gold)):
         raise RecipeError(
             f"{_marking(recipe)} gives two results for the same answers. Take out chance, clock and state."
         )
@@ -270,6 +275,13 @@ def _marking(recipe: Recipe[Any]) -> str:
 def _marks(recipe: Recipe[Any], rows: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
     """What score() gives."""
     return mean_marks(found_marks(recipe, rows, predictions))
+
+
+def _are_same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether marks are the same; NaN is the same as itself, and another check tells it."""
+    return one.keys() == other.keys() and all(
+        mark == other[name] or (math.isnan(mark) and math.isnan(other[name])) for name, mark in one.items()
+    )
 
 
 def _changed(row: Any) -> list[tuple[str, Any]]:
