@@ -157,6 +157,16 @@ def test_unreadable_answers_are_wrong_and_counted() -> None:
     assert given.scores["tuned"]["accuracy"] == 1
 
 
+@pytest.mark.parametrize("count", [6, 60])
+def test_the_verdict_says_when_no_answer_could_be_read(count: int) -> None:
+    test = rows(count)
+    unread = [Answer("what?", None, False)] * count
+    none = make_report(FINSENT, rows(9), test, {"base": [answers(test, set())], "tuned": [unread]})
+    one = make_report(FINSENT, rows(9), test, {"base": [unread], "tuned": [[*answers(test[:1], set()), *unread[1:]]]})
+    assert ", none of the fine-tuned model's answers could be read)." in none.verdict
+    assert "could be read" not in one.verdict
+
+
 def test_always_the_most_frequent_training_answer_is_beside_closed_answers() -> None:
     test = rows(9)
     train = [*rows(9), Sentence("one more", "neutral")]
