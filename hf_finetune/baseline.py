@@ -5,6 +5,7 @@ from typing import Any
 
 from hf_finetune.data.splits import varying_parts
 from hf_finetune.errors import RecipeError
+from hf_finetune.marks import checked_metrics
 from hf_finetune.recipe import Recipe, shares_choices
 from hf_finetune.report import Answer
 
@@ -90,7 +91,7 @@ def _regression_answers(recipe: Recipe[Any], rows: Mapping[str, Sequence[Any]]) 
 
     def mark(model: Any) -> float:
         predictions = [answer.prediction for answer in asked(model, rows["validation"])]
-        return recipe.score(rows["validation"], predictions)[recipe.primary_metric]
+        return checked_metrics(recipe, rows["validation"], predictions, "validation split")[recipe.primary_metric]
 
     models = [
         LogisticRegression(C=strength, class_weight="balanced", max_iter=2000).fit(train, answers)

@@ -141,24 +141,34 @@ def run_to_make(request: Request) -> tuple[Run, bool]:
     found = run.differences(asked)
     if request.overwrite and (run.finished or found or run.command != asked.command):
         return asked, False
-    refuse_differences(request.folder, found)
+    refuse_differences(request.folder, found, request.path_or_name)
     run.settings |= {name: asked.settings[name] for name in FREE_SETTINGS}
     return run, True
 
 
-def refuse_differences(folder: Path, found: Sequence[str]) -> None:
-    """Stops where the run in the folder is another one than is asked for.
+def refuse_differences(folder: Path, found: Sequence[str], path_or_name: str = "") -> None:
+    """Stops where the run in the folder is another one than is asked for, of the recipe of that path or name.
 
     Raises:
         RecipeError: naming each of the differences that were found, if there are any.
     """
     if found:
-        only_evaluation = all(difference.split()[0] in EVALUATION_SETTINGS for difference in found)
-        again = "; hf-finetune evaluate --adapter FOLDER evaluates its adapter with others" if only_evaluation else ""
+        again = _way_to_keep_training(folder, found, path_or_name)
         raise RecipeError(
             f"{folder}: holds a run that was begun otherwise: {'; '.join(found)}. Start it as it was begun, "
             f"or name another folder with output_dir=FOLDER, or replace it with --overwrite{again}."
         )
+
+
+def _way_to_keep_training(folder: Path, found: Sequence[str], path_or_name: str) -> str:
+    """How an adapter that is there already can be evaluated otherwise, where only that is asked for."""
+    if all(difference.split()[0] in EVALUATION_SETTINGS for difference in found):
+        return "; hf-finetune evaluate --adapter FOLDER evaluates its adapter with others"
+    only_recipe = len(found) == 1 and found[0].startswith("the recipe")
+    if only_recipe and (folder / "adapter" / "adapter_config.json").exists():
+        command = f"hf-finetune evaluate {path_or_name} --adapter {folder}"
+        return f", which throws its training away; {command}, with the same --data and settings, keeps the training"
+    return ""
 
 
 def record_stop(run: Run, folder: Path) -> None:

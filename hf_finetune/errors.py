@@ -1,6 +1,7 @@
 """The one error that a user is meant to see, and the words that help to mend it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 SHOWN_FAULTS = 5
@@ -8,6 +9,15 @@ SHOWN_FAULTS = 5
 
 class RecipeError(Exception):
     """A mistake that the user can mend: `<where>: <what is wrong>. <what to do>.` Shown without a traceback."""
+
+
+@contextmanager
+def told_where(where: str) -> Iterator[None]:
+    """Has an error begin with where it was met."""
+    try:
+        yield
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from hf_finetune.asking import Given, ask, marked
 from hf_finetune.baseline import tfidf_answers
 from hf_finetune.chat import ChatFormat
-from hf_finetune.errors import plural
+from hf_finetune.errors import plural, told_where
 from hf_finetune.files import read_json, read_jsonl, write_json, write_jsonl
 from hf_finetune.gates import check_gates
 from hf_finetune.generate import log_likelihoods
@@ -105,7 +105,14 @@ class Evaluation:
         test = self.rows["test"]
         arguments = (chat, self.recipe, test, self.max_new_tokens, self.settings, self.progress, name)
         kept = self._kept(name, lambda: [asdict(given) for given in ask(model, *arguments)])
-        return [marked(self.recipe, row, Given(**given)) for row, given in zip(test, kept, strict=True)]
+        return [
+            self._marked(number, row, Given(**given))
+            for number, (row, given) in enumerate(zip(test, kept, strict=True), 1)
+        ]
+
+    def _marked(self, number: int, row: Any, given: Given) -> Answer:
+        with told_where(f"recipe {self.recipe.name!r}: test split: row {number}"):
+            return marked(self.recipe, row, given)
 
     def _ask_general(self, model: Any, name: str) -> None:
         """Takes what a model loses on the answers to general questions, in nats a token of each."""

@@ -7,6 +7,7 @@ from math import comb
 from statistics import mean
 from typing import Any
 
+from hf_finetune.marks import checked_metrics
 from hf_finetune.progress import Progress, tracked
 from hf_finetune.recipe import Recipe, marks_each_row
 
@@ -46,7 +47,10 @@ def _metric(recipe: Recipe[Any], rows: Sequence[Any], given: Sequence[Any]) -> C
     """The primary metric of the rows with the numbers it is called with; each row is marked once where it can be."""
     name = recipe.primary_metric
     if not marks_each_row(recipe):
-        return lambda sample: recipe.score([rows[i] for i in sample], [given[i] for i in sample])[name]
+        where = "rows drawn from the test split"
+        return lambda sample: checked_metrics(recipe, [rows[i] for i in sample], [given[i] for i in sample], where)[
+            name
+        ]
     marks = [recipe.mark(row, prediction)[name] for row, prediction in zip(rows, given, strict=True)]
     return lambda sample: sum(marks[i] for i in sample) / len(sample)
 

@@ -178,10 +178,12 @@ def _oddities(recipe: Recipe[Any], read: _Read, unmarkable: Sequence[Fault]) -> 
     }
     remarks = list(recipe.remarks(read.rows))
     unused = columns_not_used(read.records, recipe.row_type())
+    meant = {column: field for column, field in unused.items() if field}
     return (
         {name: own for name, own in found.items() if own["rows"]}
         | ({"remarks": remarks} if remarks else {})
-        | ({"columns_not_used": unused} if unused else {})
+        | ({"columns_not_used": list(unused)} if unused else {})
+        | ({"columns_meant": meant} if meant else {})
     )
 
 
@@ -285,7 +287,8 @@ def in_words(facts: Mapping[str, Any]) -> list[str]:
 
 def oddities_in_words(facts: Mapping[str, Any]) -> list[str]:
     """Which rows were left out as they are broken or cannot be marked, and the recipe's remarks."""
-    unused = facts.get("columns_not_used")
+    meant = {column: f" (did you mean {field}?)" for column, field in facts.get("columns_meant", {}).items()}
+    unused = [f"{column}{meant.get(column, '')}" for column in facts.get("columns_not_used", ())]
     lines = [f"columns not used: {', '.join(unused)}"] if unused else []
     for name, what in (("faulty", "left out as they are broken"), ("unmarkable", "left out of the test split")):
         if name in facts:

@@ -80,7 +80,7 @@ class Recipe(ABC, Generic[Row]):
     def correct(self, row: Row, prediction: Any) -> bool:
         """Whether an answer is right."""
         if marks_each_row(self):
-            return self.mark(row, prediction).get(self.primary_metric) == 1.0
+            return as_marks(self.mark(row, prediction), "mark()").get(self.primary_metric) == 1.0
         return prediction is not None and bool(prediction == self.parse(self.completion(row)))
 
     def group(self, row: Row) -> Hashable | None:
@@ -108,6 +108,17 @@ class Recipe(ABC, Generic[Row]):
 def marks_each_row(recipe: Recipe[Any]) -> bool:
     """Whether the metrics are the means of the rows' own marks."""
     return type(recipe).score is Recipe.score
+
+
+def as_marks(given: Any, whence: str) -> dict[str, float]:
+    """What mark() or score() gave.
+
+    Raises:
+        RecipeError: when it is no dict of numbers.
+    """
+    if not isinstance(given, Mapping) or not all(isinstance(mark, int | float) for mark in given.values()):
+        raise RecipeError(f"{whence} gives {given!r}. Give back a dict of numbers, such as {{'accuracy': 1.0}}.")
+    return dict(given)
 
 
 def mean_marks(marks: Sequence[Mapping[str, float]]) -> dict[str, float]:

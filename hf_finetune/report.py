@@ -145,7 +145,8 @@ class Report:
         name = self.primary_metric
         change = f"{name} {self.scores['base'][name]:.3f} -> {self.scores['tuned'][name]:.3f}"
         interval = f"95 % interval of the difference {low:+.3f} to {high:+.3f}, {plural(self.rows, 'test row')}"
-        found = f"{change} ({interval})."
+        none = ", none of the fine-tuned model's answers could be read" if self.unreadable["tuned"] == self.rows else ""
+        found = f"{change} ({interval}{none})."
         if self.outcome == "too few rows to tell":
             changed = plural(self.corrected + self.spoiled, "row")
             return f"Too few rows to tell: {found} {changed} changed from wrong to right or back. Give more test rows."

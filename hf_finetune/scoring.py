@@ -12,6 +12,7 @@ from hf_finetune.baseline import check_baseline
 from hf_finetune.errors import RecipeError
 from hf_finetune.gates import check_gates, refuse_unmeasured
 from hf_finetune.intervals import RESAMPLES, bootstrap_intervals
+from hf_finetune.marks import checked_metrics
 from hf_finetune.progress import Progress
 from hf_finetune.recipe import Recipe, marks_each_row, shares_choices
 from hf_finetune.report import Answer, Answers, Report
@@ -113,7 +114,7 @@ def _scores(
 ) -> dict[str, float]:
     """The recipe's own marks after general ones: of closed answers, or of texts."""
     general = _closed_scores(recipe, rows, answers, labels) if is_closed else _text_scores(recipe, rows, answers)
-    return general | recipe.score(rows, [answer.prediction for answer in answers])
+    return general | checked_metrics(recipe, rows, [answer.prediction for answer in answers])
 
 
 def _closed_scores(

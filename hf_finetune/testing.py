@@ -8,7 +8,7 @@ answer costs marks.
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -16,6 +16,7 @@ from hf_finetune.data.checks import typed_rows
 from hf_finetune.data.reading import read_records
 from hf_finetune.data.sources import LocalFile, Source
 from hf_finetune.errors import RecipeError, nearest
+from hf_finetune.marks import found_marks, refuse_bad_marks
 from hf_finetune.recipe import Recipe, marks_each_row, mean_marks
 
 Check = Callable[[Recipe[Any], Sequence[Any]], None]
@@ -67,15 +68,20 @@ def check_recipe(recipe: Recipe[Any], rows: Sequence[Any] | Path | str) -> None:
 
 def failed_checks(recipe: Recipe[Any], rows: Sequence[Any]) -> dict[str, str]:
     """The name and the fault of each check that does not hold."""
+    return {name: fault for name, fault in each_check(recipe, rows) if fault is not None}
+
+
+def each_check(recipe: Recipe[Any], rows: Sequence[Any]) -> Iterator[tuple[str, str | None]]:
+    """The name of each check and its fault, None where it holds, as soon as it is done."""
     if len(rows) < 2:
         raise RecipeError("check_recipe: needs at least two rows. Give 10-20 odd ones.")
-    faults = {}
     for check in CHECKS:
         try:
             check(recipe, rows)
         except RecipeError as error:
-            faults[check.__name__] = str(error)
-    return faults
+            yield check.__name__, str(error)
+        else:
+            yield check.__name__, None
 
 
 def in_lines(faults: Mapping[str, str]) -> str:
@@ -172,7 +178,7 @@ def gives_the_same_twice(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
                 raise RecipeError(
                     f"{method.__name__}() gives two results for one row. Take out chance, clock and state."
                 )
-    if _marks(recipe, rows, gold) != _marks(recipe, rows, gold):
+    if not _are_same(_marks(recipe, rows, gold), _marks(recipe, rows, gold)):
         raise RecipeError(
             f"{_marking(recipe)} gives two results for the same answers. Take out chance, clock and state."
         )
@@ -208,15 +214,7 @@ def scores_lie_in_0_to_1(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
     """Marks are finite numbers in 0-1, the primary metric among them."""
     gold = _gold(recipe, rows)
     for predictions in (gold, [None] * len(gold), gold[1:] + gold[:1]):
-        each = marks_each_row(recipe)
-        found = _marks_of_rows(recipe, rows, predictions) if each else [_marks(recipe, rows, predictions)]
-        if recipe.primary_metric not in found[0]:
-            raise RecipeError(f"score() has no {recipe.primary_metric!r}. {nearest(recipe.primary_metric, found[0])}")
-        for number, marks in enumerate(found, 1):
-            for name, mark in marks.items():
-                if not 0 <= mark <= 1:  # False for NaN too
-                    where = f"row {number}: mark()" if each else "score()"
-                    raise RecipeError(f"{where} gives {name} = {mark}. Marks lie in 0-1, higher is better.")
+        refuse_bad_marks(recipe, found_marks(recipe, rows, predictions))
 
 
 def offers_the_answer_among_the_choices(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
@@ -276,30 +274,14 @@ def _marking(recipe: Recipe[Any]) -> str:
 
 def _marks(recipe: Recipe[Any], rows: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
     """What score() gives."""
-    if marks_each_row(recipe):
-        return mean_marks(_marks_of_rows(recipe, rows, predictions))
-    return _as_marks(recipe.score(rows, predictions), "score()")
+    return mean_marks(found_marks(recipe, rows, predictions))
 
 
-def _marks_of_rows(recipe: Recipe[Any], rows: Sequence[Any], predictions: Sequence[Any]) -> list[dict[str, float]]:
-    """What mark() gives for each row, the primary metric among it."""
-    found = []
-    for number, (row, prediction) in enumerate(zip(rows, predictions, strict=True), 1):
-        try:
-            given = recipe.mark(row, prediction)
-        except RecipeError as error:
-            raise RecipeError(f"row {number}: {error}") from error
-        marks = _as_marks(given, f"row {number}: mark()")
-        if recipe.primary_metric not in marks:
-            raise RecipeError(f"row {number}: mark() has no {recipe.primary_metric!r}. Give it to every row.")
-        found.append(marks)
-    return found
-
-
-def _as_marks(marks: Any, whence: str) -> dict[str, float]:
-    if not isinstance(marks, Mapping) or not all(isinstance(mark, int | float) for mark in marks.values()):
-        raise RecipeError(f"{whence} gives {marks!r}. Give back a dict of numbers, such as {{'accuracy': 1.0}}.")
-    return dict(marks)
+def _are_same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether marks are the same; NaN is the same as itself, and another check tells it."""
+    return one.keys() == other.keys() and all(
+        mark == other[name] or (math.isnan(mark) and math.isnan(other[name])) for name, mark in one.items()
+    )
 
 
 def _changed(row: Any) -> list[tuple[str, Any]]:

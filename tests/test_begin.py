@@ -49,6 +49,23 @@ def test_another_setting_is_refused_and_named(tmp_path: Path) -> None:
         run_to_make(asked(tmp_path, "train", lora_r=4, learning_rate=1e-3))
 
 
+@pytest.mark.parametrize(
+    ("is_trained", "values", "offered"), [(True, {}, True), (False, {}, False), (True, {"lora_r": 4}, False)]
+)
+def test_a_changed_recipe_may_be_evaluated_with_what_was_trained(
+    is_trained: bool, values: dict[str, Any], offered: bool, tmp_path: Path
+) -> None:
+    run = begun(tmp_path)
+    dataclasses.replace(run, recipe=run.recipe | {"sha256": "0" * 64}).write(tmp_path / "run")
+    if is_trained:
+        (tmp_path / "run" / "adapter").mkdir()
+        (tmp_path / "run" / "adapter" / "adapter_config.json").touch()
+    with pytest.raises(RecipeError, match=r"the recipe 'finsent' .* has been changed.* --overwrite") as caught:
+        run_to_make(asked(tmp_path, "train", **values))
+    kept = f"hf-finetune evaluate {RECIPE} --adapter {tmp_path / 'run'}, with the same --data and settings, keeps the"
+    assert (kept in str(caught.value)) == offered
+
+
 def test_other_rows_are_refused_and_named(tmp_path: Path) -> None:
     begun(tmp_path, source={"file": "rows.jsonl", "sha256": "0" * 64, "member": None})
     with pytest.raises(RecipeError, match=r"the rows were rows.jsonl \(000000000000\), are rows.jsonl \("):

@@ -18,9 +18,10 @@ import pyarrow.parquet
 import pytest
 
 from hf_finetune.data import LocalFile, Located
-from hf_finetune.data.checks import typed_rows
+from hf_finetune.data.checks import columns_not_used, typed_rows
 from hf_finetune.data.reading import Record, decode, read_records
 from hf_finetune.errors import RecipeError
+from hf_finetune.memo.row import Borrower
 from loopback_hub import LoopbackHub
 
 FIELDS = ("text", "label")
@@ -38,6 +39,13 @@ class Answer:
 class Question:
     text: str
     label: str
+
+
+@dataclass(frozen=True)
+class Labelled:
+    text: str
+    label: str
+    labels: str = ""
 
 
 @dataclass(frozen=True)
@@ -348,8 +356,20 @@ def test_a_missing_field_is_told_with_the_columns_there_are() -> None:
     with pytest.raises(RecipeError) as caught:
         typed_rows(records({"text": "a", "label": "yes"}, {"text": "b", "lable": "no"}), Answer)
     assert str(caught.value) == (
-        "rows.jsonl: 1 fault in 2 rows.\n  row 2: 'label' is missing (it has text, lable). Did you mean 'lable'?"
+        "rows.jsonl: 1 fault in 2 rows.\n  row 2: 'label' is missing (it has text, lable). "
+        "Rename the column 'lable' to 'label'."
     )
+
+
+def test_a_column_that_is_another_field_is_not_to_be_renamed() -> None:
+    with pytest.raises(RecipeError, match=r"'label' is missing \(it has text, labels\)\.$"):
+        typed_rows(records({"text": "a", "labels": "yes"}), Labelled)
+
+
+def test_a_column_nearly_called_like_a_field_that_found_none_may_be_meant_for_it() -> None:
+    given = {"name": "a", "sector": "b"}
+    found = records(given | {"curentRatio": 1.0, "Note": "c"}, given | {"CURRENT_RATO": 1.0, "current ratio": 2.0})
+    assert columns_not_used(found, Borrower) == {"curentRatio": "current_ratio", "Note": None, "CURRENT_RATO": None}
 
 
 def test_a_number_written_as_text_is_a_fault_in_jsonl() -> None:

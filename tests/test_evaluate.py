@@ -1,5 +1,6 @@
 """Several models asked the same rows: which examples they are shown, what is kept, and what is made of odd answers."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from hf_finetune.files import read_jsonl
 from hf_finetune.generate import log_likelihoods
 from hf_finetune.model import find_base_model, load_base_model, load_tokenizer
 from hf_finetune.progress import Progress, Session
-from hf_finetune.recipe import load_recipe
+from hf_finetune.recipe import Recipe, load_recipe
 from hf_finetune.report import Report
 from hf_finetune.settings import Settings
 
@@ -97,6 +98,26 @@ def test_what_a_model_has_given_is_not_asked_for_again(loaded: tuple[Any, ChatFo
     assert second.general_losses == first.general_losses
     with pytest.raises(AttributeError):
         second.ask_tuned(nobody)
+
+
+def test_a_mark_that_is_no_dict_is_told_with_its_row_and_the_answers_are_kept(
+    loaded: tuple[Any, ChatFormat], tmp_path: Path
+) -> None:
+    class Forgets(type(FINSENT)):  # type: ignore[misc]  # its class is known at run time only
+        name = "forgets"
+        primary_metric = "accuracy"
+        score, correct = Recipe.score, Recipe.correct
+
+        def mark(self, row: Any, prediction: Any) -> Any:
+            return None if row.sentence == "sentence 2" else {"accuracy": float(row.label == prediction)}
+
+    model, chat = loaded
+    asked = evaluation(chat, tmp_path)
+    asked.recipe = Forgets()
+    fault = "recipe 'forgets': test split: row 3: mark() gives None. Give back a dict of numbers, such as"
+    with pytest.raises(RecipeError, match=f"^{re.escape(fault)}"):
+        asked.ask_base(model)
+    evaluation(chat, tmp_path)._ask(SimpleNamespace(config=model.config), chat, "base")  # mended: nobody is asked
 
 
 def test_fewer_examples_than_asked_for_are_told(loaded: tuple[Any, ChatFormat], tmp_path: Path) -> None:

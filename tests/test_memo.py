@@ -489,6 +489,16 @@ def test_an_implausible_ratio_is_told_left_out_and_never_repeated() -> None:
     assert remarks([SLIPPED, ROW]) == ["return_on_assets: 1 value not within -1 to 0.6, left out: Slipvane -40213."]
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [([4.1, -2.2, 0.5], True), ([4.1, -2.2, 0.05, 0.04], False), ([4100.0, -40213.0], False), ([4.1, None], True)],
+)
+def test_a_column_that_looks_like_percentages_is_told(values: list[float | None], told: bool) -> None:
+    found = remarks([replace(ROW, return_on_assets=value) for value in values])
+    assert found[0].startswith("return_on_assets: ")
+    assert found[0].endswith(". The column looks like percentages: divide all of it by 100.") == told
+
+
 def test_ratios_that_are_no_numbers_are_implausible() -> None:
     row = replace(ROW, return_on_assets=float("nan"), current_ratio=float("inf"))
     assert not {"return_on_assets", "current_ratio"} & set(usable(row))

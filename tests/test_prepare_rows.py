@@ -384,10 +384,18 @@ def test_rows_that_cannot_be_marked_make_room_for_others(tmp_path: Path) -> None
     assert len(prepare_unsplit(Marked(), source(tmp_path, rows), few).rows["test"]) == 5
 
 
+def test_a_cut_line_of_json_stops_the_run_also_where_broken_rows_may_be_left_out(tmp_path: Path) -> None:
+    given = source(tmp_path, HALF_YES)
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    (tmp_path / "rows.jsonl").write_text("\n".join([*lines[:7], lines[7][:30], *lines[8:]]))
+    with pytest.raises(RecipeError, match="row 8: is not a JSON object"):
+        prepare(Closed(), given, LENIENT)
+
+
 def test_columns_that_are_no_field_are_told(tmp_path: Path) -> None:
-    rows = [row(number, "yes", compny="x") for number in range(20)]
+    rows = [row(number, "yes", compny="x") | {"id": str(number)} for number in range(20)]
     facts = prepare(Open(), source(tmp_path, rows), SETTINGS).facts
-    assert facts["columns_not_used"] == ["compny"]
-    assert "columns not used: compny" in in_words(
+    assert (facts["columns_not_used"], facts["columns_meant"]) == (["compny", "id"], {"compny": "company"})
+    assert "columns not used: compny (did you mean company?), id" in in_words(
         facts | {"max_length": 9, "longer_than_max_length": dict.fromkeys(SPLITS, 0)}
     )

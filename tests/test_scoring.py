@@ -157,6 +157,16 @@ def test_unreadable_answers_are_wrong_and_counted() -> None:
     assert given.scores["tuned"]["accuracy"] == 1
 
 
+@pytest.mark.parametrize("count", [6, 60])
+def test_the_verdict_says_when_no_answer_could_be_read(count: int) -> None:
+    test = rows(count)
+    unread = [Answer("what?", None, False)] * count
+    none = make_report(FINSENT, rows(9), test, {"base": [answers(test, set())], "tuned": [unread]})
+    one = make_report(FINSENT, rows(9), test, {"base": [unread], "tuned": [[*answers(test[:1], set()), *unread[1:]]]})
+    assert ", none of the fine-tuned model's answers could be read)." in none.verdict
+    assert "could be read" not in one.verdict
+
+
 def test_always_the_most_frequent_training_answer_is_beside_closed_answers() -> None:
     test = rows(9)
     train = [*rows(9), Sentence("one more", "neutral")]
@@ -497,3 +507,46 @@ class Counting(type(FINSENT)):  # type: ignore[misc]  # its class is known at ru
 
     def score(self, rows: Any, predictions: Any) -> dict[str, float]:
         return {"accuracy": sum(map(operator.eq, rows, predictions)) / len(rows)}
+
+
+@pytest.mark.parametrize("bad", [40.0, -0.5, math.nan, math.inf])
+def test_a_mark_outside_0_to_1_is_refused_with_its_row_and_not_reported(bad: float) -> None:
+    class Odd(OpenSentiment):
+        name = "odd"
+        primary_metric = "accuracy"
+        score = Recipe.score
+
+        def mark(self, row: Any, prediction: Any) -> dict[str, float]:
+            return {"accuracy": bad if prediction == "neutral" and row.label != "neutral" else 1.0}
+
+    test = rows(6)
+    wrong = [replace(answer, prediction="neutral") for answer in answers(test, set())]
+    given = {"base": [answers(test, set())], "tuned": [[*answers(test[:3], set()), *wrong[3:]]]}
+    fault = f"recipe 'odd': test split: row 4: mark() gives accuracy = {bad}. Marks lie in 0-1, higher is better."
+    with pytest.raises(RecipeError, match=f"^{re.escape(fault)}$"):
+        make_report(Odd(), test, test, given)
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_a_bad_metric_of_score_is_refused_also_where_only_some_draws_of_rows_have_it(each: bool) -> None:
+    class Odd(Counting):
+        name = "odd"
+
+        def score(self, rows: Any, predictions: Any) -> dict[str, float]:
+            return {"accuracy": math.nan if each or len(set(rows)) == 1 else 0.5}
+
+    test = rows(3)
+    given = {"base": [answers(test, set())], "tuned": [answers(test, set())]}
+    where = "test split" if each else "rows drawn from the test split"
+    with pytest.raises(RecipeError, match=f"^recipe 'odd': {where}: score\\(\\) gives accuracy = nan. Marks lie"):
+        make_report(Odd(), test, test, given)
+
+
+def test_the_last_digits_of_a_sum_may_go_beyond_1() -> None:
+    class Summed(Counting):
+        def score(self, rows: Any, predictions: Any) -> dict[str, float]:
+            return {"accuracy": math.nextafter(1, 2)}
+
+    test = rows(3)
+    given = {"base": [answers(test, set())], "tuned": [answers(test, set())]}
+    assert make_report(Summed(), test, test, given).scores["tuned"]["accuracy"] == math.nextafter(1, 2)

@@ -276,6 +276,17 @@ def test_many_rows_that_are_all_alike_are_too_few() -> None:
         split_examples(alike, SHARES, 0.5, seed=1)
 
 
+def test_what_an_independent_group_is_and_how_many_are_needed_is_told() -> None:
+    given = [Example(f"first{n} middle{n} last{n}", "yes", True, group=n % 3) for n in range(44)]
+    with pytest.raises(RecipeError) as caught:
+        split_examples(given, SHARES, SIMILARITY, seed=1)
+    assert str(caught.value) == (
+        "data: 44 rows in 3 independent groups cannot fill train, validation, test. A group is rows that are nearly "
+        "the same, or that the recipe's group() holds together, as text2sql does queries of one form: it stays in one "
+        "split. Give more rows, of at least 10 groups."
+    )
+
+
 def test_no_rows_are_an_error() -> None:
     with pytest.raises(RecipeError, match="data: 0 rows in 0 independent groups"):
         split_examples([], SHARES, SIMILARITY, seed=1)

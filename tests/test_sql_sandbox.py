@@ -2,6 +2,7 @@
 
 import gc
 import random
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -274,7 +275,7 @@ def test_a_locked_database_is_named_and_can_be_read_when_it_is_free(shop: Path, 
     busy = Path(shutil.copy(shop, tmp_path / "busy.sqlite"))
     with closing(sqlite3.connect(busy)) as writer:
         writer.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(RecipeError, match=r"^database busy.sqlite: .*locked.* End the program that writes to it"):
+        with pytest.raises(RecipeError, match=r"^database busy.sqlite: .*locked.* End .* writes to it, then start the"):
             mark_query(GOLD, GOLD, database=busy)
     assert mark_query(GOLD, GOLD, database=busy)["execution_accuracy"] == 1.0
 
@@ -286,7 +287,10 @@ def test_a_database_that_is_locked_meanwhile_stops_the_marking(shop: Path, tmp_p
     assert mark_query(GOLD, GOLD, database=busy)["execution_accuracy"] == 1.0
     with closing(sqlite3.connect(busy)) as writer:
         writer.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(RecipeError, match=r"is locked\. End the program that writes to it\."):
+        fault = (
+            "database later.sqlite: is locked. End the program that writes to it, then start the same command again: "
+        )
+        with pytest.raises(RecipeError, match=f"^{re.escape(fault)}it goes on where it stopped.$"):
             mark_query(GOLD, other, database=busy)
     assert mark_query(GOLD, other, database=busy)["execution_accuracy"] == 1.0
 

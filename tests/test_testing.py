@@ -14,7 +14,7 @@ import pytest
 from hf_finetune import HubDataset, LocalFile, Recipe, RecipeError, check_recipe, load_recipe
 from hf_finetune.demo import rows_file
 from hf_finetune.metrics import accuracy
-from hf_finetune.testing import CHECKS, LICENSES, failed_checks, read_rows
+from hf_finetune.testing import CHECKS, LICENSES, each_check, failed_checks, read_rows
 
 ROOT = Path(__file__).parent.parent
 
@@ -477,6 +477,33 @@ def test_a_fault_in_marking_is_told_once_with_its_row(recipe: type[Good], fault:
         "gives_the_same_twice, marks_the_gold_completion_full, takes_marks_off_unreadable_answers, "
         f"scores_lie_in_0_to_1: {fault}"
     )
+
+
+def test_a_mark_that_is_no_number_is_not_taken_for_chance() -> None:
+    class DividesByNothing(MarksEachRow):
+        """Has a second mark that is no number, as 0 / 0 in NumPy."""
+
+        def mark(self, row: Row, prediction: Any) -> dict[str, float]:
+            return super().mark(row, prediction) | {"share": float("nan")}
+
+    faults = failed_checks(DividesByNothing(), ROWS)
+    assert faults == {"scores_lie_in_0_to_1": "row 1: mark() gives share = nan. Marks lie in 0-1, higher is better."}
+
+
+def test_each_check_is_told_as_soon_as_it_is_done() -> None:
+    parsed: list[str] = []
+
+    class Watched(Good):
+        """Notes what it is asked to read."""
+
+        def parse(self, text: str) -> str | None:
+            parsed.append(text)
+            return super().parse(text)
+
+    results = each_check(Watched(), ROWS)
+    assert next(results) == ("has_a_docstring", None)
+    assert not parsed
+    assert [name for name, _ in results] == [check.__name__ for check in CHECKS[1:]]
 
 
 def test_the_method_that_the_author_wrote_is_named() -> None:

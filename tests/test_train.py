@@ -291,6 +291,12 @@ def test_a_run_learns_easy_rows_and_keeps_its_best_step(tiny_base: Path, tmp_pat
     assert result.best.name == f"checkpoint-{result.state['best_global_step']}"
 
 
+def test_a_single_step_is_no_warm_up_step_and_so_learns(tiny_base: Path, tmp_path: Path) -> None:
+    result = trained(tiny_base, tmp_path, count=2, num_train_epochs=1, warmup_steps=0.1)
+    assert result.state["global_step"] == 1
+    assert any(tensor.any() for name, tensor in result.adapter.items() if "lora_B" in name)
+
+
 def test_adapters_are_trained_in_float32(tiny_base: Path, tmp_path: Path) -> None:
     adapter = trained(tiny_base, tmp_path, max_steps=1, dtype="bfloat16").adapter
     assert {tensor.dtype for tensor in adapter.values()} == {torch.float32}

@@ -34,16 +34,18 @@ def cat(name: str) -> None:
 @click.option("--rows", metavar="FILE", help="Odd rows to check with; tests/data/NAME.jsonl if it is there.")
 def check(recipe: str, rows: str | None) -> None:
     """Check that RECIPE (a file or a name) keeps the contract; needs no model and no network."""
-    from hf_finetune.testing import CHECKS, failed_checks, in_lines, read_rows
+    from hf_finetune.testing import each_check, in_lines, read_rows
 
     loaded = load_recipe(recipe)
     file = Path(rows) if rows else rows_to_check_with(loaded, recipe)
     samples = read_rows(loaded, file)
-    faults = failed_checks(loaded, samples)
-    for one in CHECKS:
-        click.echo(f"{'FAULT' if one.__name__ in faults else 'ok':5} {one.__name__.replace('_', ' ')}")
+    faults: dict[str, str] = {}
+    for name, fault in each_check(loaded, samples):
+        words = name.replace("_", " ")
+        click.echo(f"{'FAULT' if fault else 'ok':5} {words}")
+        faults |= {words: fault} if fault else {}
     if faults:
-        raise RecipeError(in_lines({name.replace("_", " "): fault for name, fault in faults.items()}))
+        raise RecipeError(in_lines(faults))
     click.echo(f"{recipe}: keeps the contract on {plural(len(samples), 'row')} of {file.name}.")
 
 

@@ -6,15 +6,19 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from hf_finetune.data.reading import Record
-from hf_finetune.errors import RecipeError, many_faults, nearest
+from hf_finetune.errors import RecipeError, many_faults
 
 Row = TypeVar("Row")
 
+
+NEARLY = 0.8
+"""How alike the names of an unused column and of a field must be, by difflib: most such columns are no mistake."""
 
 Fault = tuple[Record, str]
 """A broken record, and what is wrong with it."""
@@ -59,7 +63,7 @@ def rows_and_faults(records: Sequence[Record], row_type: type[Row]) -> tuple[lis
                 else adapter.validate_json(json.dumps(values, default=_as_text), strict=True)
             )
         except ValidationError as error:
-            faults.append((record, _in_words(error.errors(), record)))
+            faults.append((record, _in_words(error.errors(), record, names)))
             continue
         row = _with_paths(row, paths, record.folder)
         outside = _outside(row, paths, record) if record.is_confined else []
@@ -71,12 +75,19 @@ def rows_and_faults(records: Sequence[Record], row_type: type[Row]) -> tuple[lis
     return rows, faults
 
 
-def columns_not_used(records: Sequence[Record], row_type: type[Any]) -> list[str]:
-    """The columns that are no field of the type: where a name is misspelt, an optional field stays empty."""
+def columns_not_used(records: Sequence[Record], row_type: type[Any]) -> dict[str, str | None]:
+    """The columns that are no field of the type, and of each the field without a column that it may be meant for.
+
+    Where a name is misspelt, an optional field stays empty.
+    """
     fields = tuple(field.name for field in dataclasses.fields(row_type))
-    kinds = dict.fromkeys(tuple(record.values) for record in records)
-    unused = [name for columns in kinds for name, field in _field_names(columns, fields).items() if field not in fields]
-    return list(dict.fromkeys(unused))
+    unused: dict[str, str | None] = {}
+    for columns in dict.fromkeys(tuple(record.values) for record in records):
+        found = _field_names(columns, fields)
+        lacking = [field for field in fields if field not in found.values()]
+        for column in (one for one, field in found.items() if field not in fields):
+            unused[column] = unused.get(column) or _nearest(column, lacking, NEARLY)
+    return unused
 
 
 def faulty_rows(faults: Sequence[Fault], total: int) -> RecipeError:
@@ -167,19 +178,22 @@ def _not_finite(value: Any, place: str = "") -> list[str]:
     return [fault for name, part in parts for fault in _not_finite(part, f"{place}.{name}".lstrip("."))]
 
 
-def _in_words(errors: Sequence[Any], record: Record) -> str:
-    return " ".join(_one_in_words(error, record) for error in errors)
+def _in_words(errors: Sequence[Any], record: Record, fields: Sequence[str]) -> str:
+    return " ".join(_one_in_words(error, record, fields) for error in errors)
 
 
-def _one_in_words(error: Any, record: Record) -> str:
+def _one_in_words(error: Any, record: Record, fields: Sequence[str]) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "missing":
-        unused = [column for column in record.values if column]
-        return f"{name!r} is missing (it has {', '.join(unused)}). {_rename(name, unused)}".rstrip()
+        columns = [column for column in record.values if column]
+        meant = _nearest(name, [column for column in columns if column not in fields])
+        advice = f" Rename the column {meant!r} to {name!r}." if meant else ""
+        return f"{name!r} is missing (it has {', '.join(columns)}).{advice}"
     message = str(error["msg"]).replace("Input should be", "it should be")
     return f"{name!r} is {error['input']!r}; {message}."
 
 
-def _rename(name: str, columns: Sequence[str]) -> str:
-    hint = nearest(name, columns)
-    return hint if hint.startswith("Did") else ""
+def _nearest(name: str, options: Sequence[str], cutoff: float = 0.6) -> str | None:
+    """The option that is spelt most like a name, if one is nearly; case, spaces and underscores do not count."""
+    by_spelling = {_folded(option): option for option in options}
+    return next((by_spelling[one] for one in get_close_matches(_folded(name), by_spelling, 1, cutoff)), None)

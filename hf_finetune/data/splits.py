@@ -49,7 +49,9 @@ def split_examples(
     if len(clusters) < FEWEST:
         raise RecipeError(
             f"data: {plural(len(kept), 'row')} in {plural(len(clusters), 'independent group')} cannot fill "
-            f"{', '.join(SPLITS)}. Give more rows, at least {FEWEST} that differ."
+            f"{', '.join(SPLITS)}. A group is rows that are nearly the same, or that the recipe's group() holds "
+            f"together, as text2sql does queries of one form: it stays in one split. "
+            f"Give more rows, of at least {FEWEST} groups."
         )
     return _assign(examples, clusters, shares, random.Random(seed)), counts
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from hf_finetune.errors import plural
 from hf_finetune.memo.rating import rating_letter
-from hf_finetune.memo.ratios import RATIOS, Ratio
-from hf_finetune.memo.row import Borrower, implausible, one_line
+from hf_finetune.memo.ratios import RATIOS, Ratio, is_plausible
+from hf_finetune.memo.row import Borrower, given, implausible, one_line
 
 EXAMPLES = 3
 
@@ -14,7 +14,15 @@ EXAMPLES = 3
 def remarks(rows: Sequence[Borrower]) -> list[str]:
     """One sentence for each ratio with values that are not plausible, and one on agencies that disagree."""
     found = [(ratio, [row for row in rows if ratio.name in implausible(row)]) for ratio in RATIOS]
-    return [*(_implausible(ratio, cases) for ratio, cases in found if cases), *_disagreements(rows)]
+    told = [_implausible(ratio, cases) + _percentages(ratio, rows) for ratio, cases in found if cases]
+    return [*told, *_disagreements(rows)]
+
+
+def _percentages(ratio: Ratio, rows: Sequence[Borrower]) -> str:
+    """What to do where more than half of a ratio's values are plausible as percentages only; else nothing."""
+    values = [own[ratio.name] for own in map(given, rows) if ratio.name in own]
+    only = [value for value in values if not is_plausible(ratio, value) and is_plausible(ratio, value / 100)]
+    return " The column looks like percentages: divide all of it by 100." if len(only) > len(values) / 2 else ""
 
 
 def _implausible(ratio: Ratio, rows: Sequence[Borrower]) -> str:

@@ -2,12 +2,12 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from hf_finetune.errors import RecipeError
+from hf_finetune.errors import RecipeError, told_where
 from hf_finetune.sql.clues import Clues, clues
 from hf_finetune.sql.filling import fill
 from hf_finetune.sql.queries import REFUSAL, Dialect, accepted_queries, for_sqlite, kinds, normalised, quoted_texts
@@ -63,7 +63,8 @@ def _marks(
     gold = accepted_queries(answer, dialect)
     queries = tuple(query for query in gold if query != REFUSAL)
     trials = _trials(queries, schema, database, dialect) if queries else ()
-    is_valid, is_right = _outcome(gold, prediction, trials, dialect)
+    with told_where(f"database {database.name}") if database else nullcontext():
+        is_valid, is_right = _outcome(gold, prediction, trials, dialect)
     own = sorted(kinds(queries[0], dialect)) or ["plain"] if queries else ["refusal"]
     same = prediction is not None and normalised(prediction, dialect) in {normalised(one, dialect) for one in gold}
     return {
@@ -102,13 +103,13 @@ def _trials(gold: tuple[str, ...], schema: str, database: Path | None, dialect: 
 def _on_database(gold: Sequence[str], database: Path, dialect: Dialect) -> Trial:
     columns = column_names(database)
     queries = [_reference(query, columns, dialect) for query in gold]
-    where = f"database {database.name}: "
     with ExitStack() as on_failure:
         connection = on_failure.enter_context(closing(connect(database)))
         lock(connection)
-        wants = tuple(_wanted(connection, one, where) for one in queries)
-        if not any(one.says_something for one in wants):
-            raise RecipeError(f"{where}the gold query gives nothing. Mend the query or the database.")
+        with told_where(f"database {database.name}"):
+            wants = tuple(_wanted(connection, one, "database") for one in queries)
+            if not any(one.says_something for one in wants):
+                raise RecipeError("the gold query gives nothing. Mend the query or the database.")
         on_failure.pop_all()
     return Trial(connection, columns, _texts(gold, columns, dialect), wants)
 
@@ -171,14 +172,13 @@ def _reference(query: str, columns: frozenset[str], dialect: Dialect) -> Referen
         ) from error
 
 
-def _wanted(connection: sqlite3.Connection, reference: Reference, where: str = "") -> Wanted:
+def _wanted(connection: sqlite3.Connection, reference: Reference, place: str = "schema") -> Wanted:
     """What a reference gives."""
     try:
         own = run(connection, reference.query)
     except QueryError as error:
         shown = f"{reference.query[:60]!r}"
-        other = "database" if where else "schema"
-        raise RecipeError(f"{where}the gold query fails: {error} ({shown}). Mend it or the {other}.") from error
+        raise RecipeError(f"the gold query fails: {error} ({shown}). Mend it or the {place}.") from error
     return wanted(reference, own, _whole(connection, reference, own))
 
 

@@ -26,6 +26,8 @@ MAX_HEAP_BYTES = 512_000_000
 """Of all of SQLite in this process."""
 NOW = "2024-07-01 12:00:00"
 """What `now` is to every query, so that an answer is as right tomorrow as it is today."""
+ONCE_FREE = "End the program that writes to it, then start the same command again: it goes on where it stopped."
+"""What to do about a locked database."""
 
 _STEPS_BETWEEN_CHECKS = 200
 _WIDE = re.compile(r"%[-+ #0,!.\d]*(\*|\d{4})")
@@ -62,7 +64,7 @@ def connect(path: Path | None = None) -> sqlite3.Connection:
         return _opened(path)
     except sqlite3.Error as error:
         locked = "locked" in str(error)
-        hint = "End the program that writes to it." if locked else "Give the row a whole SQLite file."
+        hint = ONCE_FREE if locked else "Give the row a whole SQLite file."
         raise RecipeError(f"database {path.name}: cannot be read ({error}). {hint}") from error
 
 
@@ -139,7 +141,7 @@ def run(connection: sqlite3.Connection, query: str) -> Result:
             return Result(_fetched(cursor), len(cursor.description or ()))
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
-            raise RecipeError("database: is locked. End the program that writes to it.") from error
+            raise RecipeError(f"is locked. {ONCE_FREE}") from error
         why = f"takes more than {MAX_STEPS:,} steps" if "interrupted" in str(error) else str(error)
         raise QueryError(why) from error
     except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:

@@ -174,6 +174,12 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
         size = self.settings.per_device_eval_batch_size
         return self._loader(self.rows.validation, self._batches(self.rows.validation, size, None))
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The learning rate of each step; a single one is no warm-up step, whose rate of 0 would learn nothing."""
+        if num_training_steps == 1:
+            self.args.warmup_steps = 0
+        return super().create_scheduler(num_training_steps, optimizer)
+
     def evaluation_loop(
         self, dataloader: EpochLoader, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
     ) -> Any:
