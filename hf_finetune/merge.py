@@ -119,5 +119,5 @@ def _refuse_another_model(finished: Finished, found: dict[str, Any], max_kl: flo
     if faults:
         raise RecipeError(
             f"{finished.folder / 'merged'}: the merged weights are another model than the adapter: "
-            f"{'; '.join(faults)}. Nothing is kept; ship the adapter, or merge with another --dtype."
+            f"{'; '.join(faults)}. Nothing is kept. Ship the adapter, or merge otherwise."
         )
