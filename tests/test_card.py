@@ -13,9 +13,9 @@ from test_scoring import report
 from hf_finetune.card import render_card
 from hf_finetune.files import read_json
 from hf_finetune.layers import Layer, settle
+from hf_finetune.licences import LICENSES
 from hf_finetune.report import Report
 from hf_finetune.run import Run
-from hf_finetune.testing import LICENSES
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
