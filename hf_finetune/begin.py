@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hf_finetune.card_check import check_docstring
 from hf_finetune.chat import ChatFormat
 from hf_finetune.checkpoints import is_over, last_whole, state_of
 from hf_finetune.data.sources import Source
@@ -184,6 +185,7 @@ def begin(run: Run | None, goes_on: bool, request: Request, progress: Progress, 
 def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: Callable[[str], None]) -> Begun:
     """The rows as tokens, the base model, and where to go on from; all that can fail on the way has been tried."""
     recipe, folder, settings = request.recipe, request.folder, request.settled.values
+    check_docstring(run.recipe)
     if goes_on:
         check_circumstances(run, folder, settings, say)
     prepared = prepare(recipe, request.source, settings, run.data.get("commit"), progress)

@@ -49,7 +49,7 @@ def render_page(folder: Path) -> str:
         distribution=_distribution(report, data, answers),
         tokens=data.get("tokens", {}),
         lengths=_lengths(answers, are_open=not _labels(report, data)),
-        worse=_worse(report),
+        worse=worse_metrics(report),
         kinds=counted_kinds(answers),
         answers=compact(report, answers),
         gold_labels=_labels(report, data),
@@ -206,7 +206,7 @@ def _histograms(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return {"histograms": made, "axis": axis, "most": max(bar[2] for own in made for bar in own.bars)}
 
 
-def _worse(report: Report) -> list[Metric]:
+def worse_metrics(report: Report) -> list[Metric]:
     """What fine-tuning made worse, of all that is measured of both models."""
     classes = report.worse_classes.items()
     found = [Metric(what, {"base": base, "tuned": tuned}) for what, (base, tuned) in classes]
