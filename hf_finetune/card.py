@@ -115,7 +115,7 @@ def _verified(folder: Path) -> dict[str, Any]:
         files = {folder / form / name: known for name, known in part.get("files", {}).items()}
         return all(not file.is_file() or sha256(file) == known for file, known in files.items())
 
-    return {form: part for form, part in parts.items() if is_of_now(form, part)}
+    return {form: part for form, part in parts.items() if isinstance(part, dict) and is_of_now(form, part)}
 
 
 def _quoted(run: Run, data: Mapping[str, Any], report: Report, verified: Mapping[str, Any]) -> list[str]:
@@ -123,7 +123,7 @@ def _quoted(run: Run, data: Mapping[str, Any], report: Report, verified: Mapping
     answers = [str(part.get("answer", "")) for part in verified.values()]
     docstring = inspect.cleandoc(run.recipe["docstring"])
     texts = [docstring, as_python(report.example_prompt), *answers, *data.get("remarks", ()), *report.notes]
-    return sorted((text for text in texts if len(text) > 1), key=len, reverse=True)
+    return sorted((text for text in texts if len(text) > 3), key=len, reverse=True)
 
 
 _LOCAL_SETTINGS = ("output_dir", "run_name", "report_to", "model_name_or_path", "model_revision")
@@ -141,7 +141,7 @@ def _settings(run: Run, changed_only: bool = False) -> dict[str, dict[str, Any]]
 
 
 def _worse(report: Report) -> dict[str, list[str]]:
-    """What fine-tuning made worse, the base's value and the fine-tuned model's; of forgetting the card speaks itself."""
+    """What fine-tuning made worse, the base's value and the fine-tuned model's; forgetting is told beside it."""
     return {
         metric.name: [number(metric.values[column], metric.digits) for column in ("base", "tuned")]
         for metric in worse_metrics(report)

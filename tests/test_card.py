@@ -426,6 +426,28 @@ def test_rows_may_speak_of_paths_and_of_none(tmp_path: Path) -> None:
     assert write_card(folder)
 
 
+def test_an_answer_may_be_called_none() -> None:
+    text = asdict(replace(a_report(), general_loss={}))
+    found = Report(**json.loads(json.dumps(text).replace('"negative"', '"None"')))
+    facts = json.loads(json.dumps(data()).replace('"negative"', '"None"'))
+    worse = replace(found, by_class=found.by_class | {"base": found.by_class["tuned"], "tuned": found.by_class["base"]})
+    for told in (found, worse):
+        card = render_card(a_run(), facts, told)
+        assert "| None | 30 |" in card
+        check_card(card)
+
+
+def test_ids_without_an_owner_are_linked_but_no_metadata() -> None:
+    """The Hub's oldest repos have none; a check that is to find folders cannot tell them apart."""
+    facts = data()
+    facts["source"]["name"] = "imdb"
+    card = render_card(a_run(base_model=base_model("gpt2", COMMIT), data=facts["source"]), facts, a_report())
+    assert {"base_model", "base_model_relation", "datasets"}.isdisjoint(header(card))
+    assert "https://huggingface.co/gpt2" in card
+    assert eval_results(a_run(), facts, a_report()) is None
+    check_card(card)
+
+
 def test_a_docstring_with_a_path_is_refused(tmp_path: Path) -> None:
     recipe = a_run().recipe | {"docstring": "Says what stands in /home/me/rows.csv."}
     folder = a_folder(tmp_path / "run", a_run(recipe=recipe), data(), a_report())
