@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hf_finetune.card_check import check_docstring
 from hf_finetune.chat import ChatFormat
 from hf_finetune.checkpoints import is_over, last_whole, state_of
 from hf_finetune.data.sources import Source
@@ -14,11 +15,13 @@ from hf_finetune.files import read_json
 from hf_finetune.folder import check_folder, held, holds_run
 from hf_finetune.interruption import Interrupted
 from hf_finetune.layers import Settled, check_machine
+from hf_finetune.licences import adapter_license, noted, read_license
 from hf_finetune.model import BaseModel, find_base_model, load_tokenizer
 from hf_finetune.prepare import Encoded, Prepared, encode, in_words, prepare
 from hf_finetune.processes import is_main, join, num_processes, release_others, share
 from hf_finetune.progress import Progress, Session, duration, read_session
 from hf_finetune.recipe import Recipe
+from hf_finetune.resolve import find_card
 from hf_finetune.run import (
     EVALUATION_SETTINGS,
     FREE_SETTINGS,
@@ -192,12 +195,16 @@ def begin(run: Run | None, goes_on: bool, request: Request, progress: Progress, 
 def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: Callable[[str], None]) -> Begun:
     """The rows as tokens, the base model, and where to go on from; all that can fail on the way has been tried."""
     recipe, folder, settings = request.recipe, request.folder, request.settled.values
+    check_docstring(run.recipe)
     if goes_on:
         check_circumstances(run, folder, settings, say)
     prepared = prepare(recipe, request.source, settings, run.data.get("commit"), progress)
     check_machine(request.settled)
     check_evaluation(recipe, prepared.rows, settings)
     base = find_base_model(settings, run.base_model.get("commit"))
+    run.data = prepared.facts["source"] | license_of_data(run, prepared.facts["source"])
+    run.base_model |= base.as_json() | license_of_base(run, base)
+    adapter_license(run.license, run.data, run.base_model)
     chat = ChatFormat.of(load_tokenizer(base))
     encoded = encode(recipe, prepared, chat, settings, progress)
     facts = prepared.facts | encoded.facts
@@ -206,8 +213,7 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
     for line in in_words(facts):
         say(f"data      {line}")
     run.hardware, run.computing = describe_hardware(), describe_computing(settings)
-    run.data = prepared.facts["source"]
-    run.base_model |= base.as_json() | {
+    run.base_model |= {
         "has_chat_template": bool(chat.tokenizer.chat_template),
         "chat_template_sha256": chat.template_sha256,
         "stop_token_id": chat.ending[-1],
@@ -216,6 +222,20 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
     trains = not goes_on or not _is_trained(folder, checkpoint)
     evaluates = trains or not (folder / "report.json").exists()
     return Begun(run, base, chat, prepared, encoded, facts, checkpoint, trains, evaluates)
+
+
+def license_of_data(run: Run, source: dict[str, Any]) -> dict[str, Any]:
+    """The data set's licence as its card gives it; what a run noted when it was begun stays."""
+    on_hub = source["is_on_hub"]
+    return noted(run.data) or read_license(find_card(source["name"], source["commit"], "data set") if on_hub else None)
+
+
+def license_of_base(run: Run, base: BaseModel) -> dict[str, Any]:
+    """The base's licence as its card gives it; what a run noted when it was begun stays."""
+    local = Path(base.location) / "README.md"
+    return noted(run.base_model) or read_license(
+        find_card(base.name, base.commit, "base model") if base.commit else local
+    )
 
 
 def check_circumstances(run: Run, folder: Path, settings: Settings, say: Callable[[str], None]) -> None:

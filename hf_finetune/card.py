@@ -1,110 +1,152 @@
-"""Run, data and report -> the README.md of the model repo; from the run's files and nothing else."""
+"""A run's files -> the README.md of its adapter and of its merged weights, and the pictures beside it."""
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_finetune.errors import plural
-from hf_finetune.files import read_json, write_text
-from hf_finetune.rendering import template
+from hf_finetune.card_check import check_card, check_docstring
+from hf_finetune.card_metadata import eval_results, metadata
+from hf_finetune.errors import RecipeError, first_line, plural
+from hf_finetune.files import read_json, sha256, whole_file
+from hf_finetune.intervals import RESAMPLES
+from hf_finetune.licences import adapter_license
+from hf_finetune.page import score_rows, worse_metrics
+from hf_finetune.pictures import number
+from hf_finetune.rendering import as_python, template
 from hf_finetune.report import Report
 from hf_finetune.run import Run
 from hf_finetune.settings import Settings, written
+from hf_finetune.snippets import bits, has_public_rows, usages
+
+LOSS_CURVE, COMPARISON = "loss_curve.png", "comparison.svg"
 
 
-def write_card(folder: Path) -> Path:
-    """Leaves `adapter/README.md` in a run's folder, written over what PEFT or TRL put there."""
-    path = folder / "adapter" / "README.md"
-    write_text(path, render_card(Run.read(folder), read_json(folder / "data.json"), Report.read(folder)))
-    return path
+def write_card(folder: Path, show_rows: bool = False) -> list[Path]:
+    """Leaves README.md and its pictures in a run's `adapter/`, over what PEFT or TRL put there, and in `merged/`.
+
+    Raises:
+        RecipeError: when the run has no adapter, a file of it is damaged, or the card could not be published.
+    """
+    run, report = Run.read(folder), Report.read(folder)
+    if not run.training:
+        raise RecipeError(f"{folder}: trained no adapter, so there is nothing to write a card on. Name another run.")
+    forms = ["adapter", *(["merged"] if report.merged and (folder / "merged").is_dir() else [])]
+    made = [(folder / form / name, content) for form in forms for name, content in card_files(folder, form, show_rows)]
+    for path, content in made:
+        with whole_file(path) as temporary:
+            temporary.write_bytes(content)
+    return [path for path, _ in made if path.name == "README.md"]
 
 
-def render_card(run: Run, data: dict[str, Any], report: Report) -> str:
-    """The card's text: the same bytes for the same files."""
-    return template("card.md.jinja").render(
+def card_files(folder: Path, form: str = "adapter", show_rows: bool = False) -> list[tuple[str, bytes]]:
+    """The files of the card on a run's adapter or merged weights, their names and bytes; README.md is the last."""
+    run, data, report = Run.read(folder), _read(folder / "data.json"), Report.read(folder)
+    verified = _verified(folder)
+    check_docstring(run.recipe)
+    files = {COMPARISON: render_comparison(report).encode()}
+    if (folder / LOSS_CURVE).is_file():
+        files[LOSS_CURVE] = (folder / LOSS_CURVE).read_bytes()
+    results = eval_results(run, data, report, form)
+    if results:
+        files[f".eval_results/{run.recipe['name']}.yaml"] = results.encode()
+    card = render_card(run, data, report, verified, form, frozenset(files), show_rows)
+    check_card(card, _quoted(run, data, report, verified))
+    return [*files.items(), ("README.md", card.encode())]
+
+
+def render_card(
+    run: Run, data: Mapping[str, Any], report: Report, verified: Mapping[str, Any] | None = None,
+    form: str = "adapter", files: frozenset[str] = frozenset(), show_rows: bool = False,
+) -> str:  # fmt: skip
+    """The card's text: the same bytes for the same files. `files` are those that lie beside it."""
+    return template("card.md.jinja", keep_trailing_newline=True).render(
         run=run,
         data=data,
         report=report,
-        metadata=metadata(run, data, report),
+        is_merged=form == "merged",
+        pictures={"loss": LOSS_CURVE in files, "comparison": COMPARISON in files},
+        metadata=metadata(run, data, report, form),
         description=inspect.cleandoc(run.recipe["docstring"]),
         base_link=_base_link(run),
         numerics=_numerics(run),
-        method="QLoRA" if _bits(run) == 4 else "LoRA",
-        snippet=usage_snippet(run, report),
+        method="QLoRA" if bits(run) == 4 else "LoRA",
+        usages=usages(run, report, verified or {}, form, show_rows),
+        are_rows_shown=show_rows or has_public_rows(run),
+        are_rows_public=has_public_rows(run),
         data_source=_data_source(data),
+        licence=_licence(run),
         answers=sorted(data["answers"].get("train", {})),
         hardware=_hardware(run),
-        changed=_changed(run),
+        changed=_settings(run, changed_only=True),
+        settings=_settings(run),
+        worse=_worse(report),
+        resamples=RESAMPLES,
+    )  # fmt: skip
+
+
+def render_comparison(report: Report) -> str:
+    """The primary metric of each column with its interval, as an SVG picture."""
+    return template("comparison.svg.jinja", trim_blocks=True, lstrip_blocks=True).render(
+        report=report, picture=score_rows(report)
     )
 
 
-def metadata(run: Run, data: dict[str, Any], report: Report) -> str:
-    """The card's YAML header, with keys and values that the Hub accepts."""
-    from huggingface_hub import EvalResult, ModelCardData
+def _read(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a run.
 
-    dataset = data["source"]["name"]
-    on_hub = data["source"]["is_on_hub"]
-    results = [
-        EvalResult(
-            task_type="text-generation",
-            dataset_type=dataset if on_hub else "local-file",
-            dataset_name=dataset,
-            dataset_revision=data["source"]["commit"],
-            metric_type=name,
-            metric_name=name,
-            metric_value=round(value, 4),
-        )
-        for name, value in report.scores["tuned"].items()
-    ]
-    base = run.base_model["name"] if run.base_model["commit"] else None
-    card = ModelCardData(
-        base_model=base,
-        base_model_relation="adapter" if base else None,
-        datasets=[dataset] if on_hub else None,
-        eval_results=results,
-        language=run.recipe["language"],
-        library_name="peft",
-        license=run.license,
-        model_name=run.recipe["name"],
-        pipeline_tag="text-generation",
-        tags=["hf_finetune", "lora", run.recipe["name"], *(["qlora"] if _bits(run) == 4 else [])],
-    )
-    return str(card.to_yaml())
+    Raises:
+        RecipeError: when it is not there or damaged.
+    """
+    try:
+        return dict(read_json(path))
+    except (OSError, ValueError, TypeError) as error:
+        raise RecipeError(
+            f"{path}: cannot be read ({first_line(error)}). Start the run's command again, with --overwrite if need be."
+        ) from error
 
 
-def usage_snippet(run: Run, report: Report) -> str:
-    """Python that asks the fine-tuned model one test row's question with transformers and peft alone."""
-    settings = {name: setting["value"] for name, setting in run.settings.items()}
-    return template("usage.py.jinja").render(
-        base=run.base_model["name"],
-        commit=run.base_model["commit"],
-        base_model=run.base_model,
-        bits=_bits(run),
-        settings=settings,
-        dtype=run.computing["dtype"],
-        prompt=report.example_prompt,
-        max_new_tokens=report.max_new_tokens,
-    )
+def _verified(folder: Path) -> dict[str, Any]:
+    """What was seen of the files that are there now; of files that were others then nothing."""
+    path = folder / "verified.json"
+    parts = _read(path) if path.exists() else {}
+
+    def is_of_now(form: str, part: Mapping[str, Any]) -> bool:
+        files = {folder / form / name: known for name, known in part.get("files", {}).items()}
+        return all(not file.is_file() or sha256(file) == known for file, known in files.items())
+
+    return {form: part for form, part in parts.items() if isinstance(part, dict) and is_of_now(form, part)}
+
+
+def _quoted(run: Run, data: Mapping[str, Any], report: Report, verified: Mapping[str, Any]) -> list[str]:
+    """The texts on a card that are not ours to word."""
+    answers = [str(part.get("answer", "")) for part in verified.values()]
+    docstring = inspect.cleandoc(run.recipe["docstring"])
+    texts = [docstring, as_python(report.example_prompt), *answers, *data.get("remarks", ()), *report.notes]
+    return sorted((text for text in texts if len(text) > 3), key=len, reverse=True)
 
 
 _LOCAL_SETTINGS = ("output_dir", "run_name", "report_to", "model_name_or_path", "model_revision")
 
 
-def _changed(run: Run) -> dict[str, dict[str, Any]]:
-    """Value and origin of the settings that differ from the defaults, less those that only say where and on what."""
+def _settings(run: Run, changed_only: bool = False) -> dict[str, dict[str, Any]]:
+    """Value and origin of the settings, less those that only say where and on what."""
     defaults = Settings().model_dump()
     shown = {name: setting for name, setting in run.settings.items() if name not in _LOCAL_SETTINGS}
     return {
         name: {"value": written(setting["value"]), "origin": setting["origin"]}
         for name, setting in shown.items()
-        if setting["value"] != defaults.get(name)
+        if not changed_only or setting["value"] != defaults.get(name)
     }
 
 
-def _bits(run: Run) -> int:
-    if run.settings["load_in_4bit"]["value"]:
-        return 4
-    return 8 if run.settings["load_in_8bit"]["value"] else 16
+def _worse(report: Report) -> dict[str, list[str]]:
+    """What fine-tuning made worse, the base's value and the fine-tuned model's; forgetting is told beside it."""
+    return {
+        metric.name: [number(metric.values[column], metric.digits) for column in ("base", "tuned")]
+        for metric in worse_metrics(report)
+        if metric.values is not report.general_loss
+    }
 
 
 def _numerics(run: Run) -> str:
@@ -113,19 +155,39 @@ def _numerics(run: Run) -> str:
         8: "8-bit",
         16: "unquantised",
     }
-    return f"{form[_bits(run)]} base weights computed in {run.computing['dtype']}"
+    return f"{form[bits(run)]} base weights computed in {run.computing['dtype']}"
 
 
 def _base_link(run: Run) -> str:
     name, commit = run.base_model["name"], run.base_model["commit"]
-    return f"[{name}](https://huggingface.co/{name}) (commit `{commit}`)" if commit else f"`{name}`, a local folder,"
+    return f"[{name}](https://huggingface.co/{name}) (commit `{commit}`)" if commit else f"`{name}` (a local folder)"
 
 
-def _data_source(data: dict[str, Any]) -> str:
+def _data_source(data: Mapping[str, Any]) -> str:
     source = data["source"]
     if source["is_on_hub"]:
         return f"[{source['name']}](https://huggingface.co/datasets/{source['name']}), commit `{source['commit']}`."
     return f"The local file `{source['name']}`, SHA-256 `{next(iter(source['files'].values()))}`."
+
+
+def _licence(run: Run) -> str:
+    """What is known of the licences of the adapter, of its rows and of its base."""
+    own = adapter_license(run.license, run.data, run.base_model)
+    if own and run.is_demo:
+        return f"The adapter, these rows and the demonstration model are under `{own}`."
+    sources = {"data set": run.data, "base": run.base_model}
+    known = {what: source.get("license_name") or source.get("license") for what, source in sources.items()}
+    told = [f"that of the {what} is {f'`{licence}`' if licence else 'not known'}" for what, licence in known.items()]
+    first = (
+        f"The licence is `{own}`, as the recipe has it"
+        if own
+        else "No licence is stated: nothing is known of these rows"
+    )
+    if own == "other" and run.license != "other":
+        first = (
+            f"The licence is what the recipe claims, `{run.license}`, with the terms that come along from its sources"
+        )
+    return f"{first}: {'; '.join(told)}."
 
 
 def _hardware(run: Run) -> str:

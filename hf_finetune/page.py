@@ -12,6 +12,7 @@ from hf_finetune.browsing import compact, counted_kinds
 from hf_finetune.errors import plural
 from hf_finetune.files import read_json, read_jsonl, write_text
 from hf_finetune.intervals import gain_over
+from hf_finetune.licences import adapter_license
 from hf_finetune.pictures import UNIT, Axis, Chart, Intervals, Line, Mark, intervals, number, page_template, plain
 from hf_finetune.report import Report
 
@@ -48,7 +49,7 @@ def render_page(folder: Path) -> str:
         distribution=_distribution(report, data, answers),
         tokens=data.get("tokens", {}),
         lengths=_lengths(answers, are_open=not _labels(report, data)),
-        worse=_worse(report),
+        worse=worse_metrics(report),
         kinds=counted_kinds(answers),
         answers=compact(report, answers),
         gold_labels=_labels(report, data),
@@ -205,7 +206,7 @@ def _histograms(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return {"histograms": made, "axis": axis, "most": max(bar[2] for own in made for bar in own.bars)}
 
 
-def _worse(report: Report) -> list[Metric]:
+def worse_metrics(report: Report) -> list[Metric]:
     """What fine-tuning made worse, of all that is measured of both models."""
     classes = report.worse_classes.items()
     found = [Metric(what, {"base": base, "tuned": tuned}) for what, (base, tuned) in classes]
@@ -225,7 +226,8 @@ def _facts(run: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, str]:
             facts["training"] = f"{plural(training['steps'], 'step')}, {number(totals['training_seconds'], 0)} seconds"
             facts["trained parameters"] = number(training["trainable_parameters"])
             facts["peak memory"] = f"{number(totals['peak_memory_gib'], 2)} GiB"
-        facts["licence of the adapter"] = run.get("license") or ""
+        license = adapter_license(run.get("license"), run.get("data", {}), base)
+        facts["licence of the adapter"] = license or ""
     if data:
         source = data["source"]
         facts["data"] = " at commit ".join(filter(None, [source["name"], source["commit"]]))

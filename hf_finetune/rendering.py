@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def template(name: str, filters: Mapping[str, Callable[..., Any]] | None = None, **options: Any) -> "jinja2.Template":
-    """A template by its file's name; values that are put into HTML are escaped, a name that is missing is an error.
+    """A template by its file's name; values in HTML and SVG are escaped, a name that is missing is an error.
 
     `filters` come beside those that all have; `options` are jinja's own.
     """
@@ -25,13 +24,17 @@ def template(name: str, filters: Mapping[str, Callable[..., Any]] | None = None,
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
-        autoescape=name.endswith(".html.jinja"),
+        autoescape=name.endswith((".html.jinja", ".svg.jinja")),
         **options,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    as_python = partial(json.dumps, ensure_ascii=False)  # a JSON text is a Python text too
     environment.filters |= {"plural": plural, "python": as_python, "cell": cell} | dict(filters or {})
     return environment.get_template(name)
+
+
+def as_python(text: str) -> str:
+    """A text as Python code, which a JSON text is too."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def cell(text: object) -> str:

@@ -50,6 +50,16 @@ def resolve_commit(repo_id: str, revision: str, role: str = "base model") -> str
     return str(info.sha)
 
 
+def find_card(repo_id: str, commit: str, role: str) -> Path | None:
+    """The README.md of a repo at a commit, from the cache if it is there; None where there is none to be had now."""
+    import httpx2
+    from huggingface_hub import hf_hub_download
+
+    with suppress(httpx2.HTTPError, OSError):  # a run does not stop for want of it
+        return Path(hf_hub_download(repo_id, "README.md", repo_type=repo_type_of(role), revision=commit))
+    return None
+
+
 def described(repo_id: str, role: str) -> str:
     """What a repo is called in messages."""
     return f"{role} {repo_id!r}"

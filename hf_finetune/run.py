@@ -46,13 +46,15 @@ class Run:
     settings: dict[str, dict[str, Any]]
     """Value and origin of each setting."""
     base_model: dict[str, Any]
-    """Id, revision, commit, whether it has a chat template, and the id of the token its answers stop at."""
+    """Id, revision, commit, the licence on its card, whether it has a chat template, and the id of the token that its
+    answers stop at."""
     source: dict[str, Any]
     """Where the rows were asked from: a file's name and hash, or a data set's id and revision."""
     data: dict[str, Any]
-    """Where the rows came from: revision and the commit it was resolved to, files and their hashes."""
+    """Where the rows came from: revision and the commit it was resolved to, files and their hashes, licence."""
     license: str | None
-    """Of the adapter; None when it was trained on rows of the user's own and nothing is known of theirs."""
+    """What is claimed for the adapter; None when it was trained on rows of the user's own and nothing is known of
+    theirs."""
     is_own_data: bool
     """Whether other rows than the recipe's data set were used."""
     is_demo: bool = False

@@ -2,7 +2,8 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ import pytest
 import yaml
 from test_scoring import report
 
-from hf_finetune.card import render_card
-from hf_finetune.files import read_json
+from hf_finetune.card import card_files, render_card, render_comparison, write_card
+from hf_finetune.card_check import check_card
+from hf_finetune.card_metadata import eval_results
+from hf_finetune.errors import RecipeError
+from hf_finetune.files import sha256, write_json
 from hf_finetune.layers import Layer, settle
-from hf_finetune.report import Report
+from hf_finetune.licences import LICENSES
+from hf_finetune.report import CONCLUSIONS, Gate, Report
 from hf_finetune.run import Run
-from hf_finetune.testing import LICENSES
+from hf_finetune.snippets import usage_snippet
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -51,7 +56,11 @@ def a_run(**changes: Any) -> Run:
             "trainable_parameters": 286720, "all_parameters": 4090112,
         },
         computing={"device": "cpu", "dtype": "bfloat16", "sharding": "none"},
-        totals={"sessions": 1, "steps": 120, "seconds": 130.5, "training_seconds": 100.2, "peak_memory_gib": 1.25},
+        totals={
+            "sessions": 1, "steps": 120, "seconds": 130.5, "training_seconds": 100.2, "peak_memory_gib": 1.25,
+            "cost_usd": None,
+        },
+        started="2026-01-02T03:04:05+00:00",
     )  # fmt: skip
     return replace(given, **changes)
 
@@ -74,8 +83,55 @@ def data(on_hub: bool = True) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@cache
 def a_report() -> Report:
     return report(set(range(60)), set(range(10)))
+
+
+def own_rows() -> tuple[Run, dict[str, Any], Report]:
+    """A run on a file of the user's own."""
+    given = data(on_hub=False)
+    return a_run(data=given["source"], license=None, is_own_data=True), given, a_report()
+
+
+def merged(given: Report) -> Report:
+    return replace(
+        given,
+        merged={
+            "way": "dequantised", "dtype": "bfloat16", "kl_per_token": 1.4e-05, "top1_agreement": 0.9975,
+            "tokens": 1234, "scores": {"accuracy": 0.877, "macro_f1": 0.876}, "rows": 90, "interval": [-0.034, 0.011],
+            "files": {"model.safetensors": "b" * 64},
+        },
+    )  # fmt: skip
+
+
+def verified(given: Run, found: Report) -> dict[str, Any]:
+    def part(snippet: str, answer: str) -> dict[str, Any]:
+        return {"files": {}, "snippet": snippet, "answer": answer, "versions": {"python": "3.12.1", "torch": "2.14.0"}}
+
+    figures = {
+        "rows": 90,
+        "metric": "macro_f1",
+        "measured": 0.8889,
+        "reproduced": 0.8777,
+        "largest_loss_difference": 2e-06,
+    }
+    return {
+        "adapter": part(usage_snippet(given, found), "neutral") | figures,
+        "merged": part(usage_snippet(given, found, "merged"), "```\nfenced\n```") | figures | {"reproduced": 0.8666},
+        "several": part("print('two adapters')", "two adapters"),
+    }
+
+
+def a_folder(folder: Path, given: Run, facts: dict[str, Any], found: Report) -> Path:
+    """A run's folder with what the card is made from."""
+    (folder / "adapter").mkdir(parents=True)
+    (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
+    (folder / "loss_curve.png").write_bytes(b"a picture")
+    given.write(folder)
+    write_json(folder / "data.json", facts)
+    found.write(folder)
+    return folder
 
 
 def header(card: str) -> dict[str, Any]:
@@ -108,8 +164,8 @@ def test_the_model_index_holds_the_reports_figures() -> None:
 
 
 def test_a_local_base_and_local_rows_are_not_given_as_hub_ids() -> None:
-    run = a_run(base_model=base_model("my-base", None), license=None, is_own_data=True)
-    card = render_card(run, data(on_hub=False), a_report())
+    run, given, found = own_rows()
+    card = render_card(replace(run, base_model=base_model("my-base", None)), given, found)
     values = header(card)
     assert {"base_model", "base_model_relation", "datasets", "license"}.isdisjoint(values)
     assert "This run used other rows than the data set named there" in card
@@ -125,6 +181,7 @@ def test_a_run_in_several_sessions_and_processes_is_said_to_be_one() -> None:
     totals = a_run().totals | {"sessions": 3}
     card = render_card(a_run(totals=totals, num_processes=2), data(), a_report())
     assert "in 100.2 seconds, over 3 sessions, on a processor, 2 cores, no GPU, 2 processes (peak memory" in card
+    assert "took 130.5 seconds." in card
     assert "sessions" not in render_card(a_run(), data(), a_report())
 
 
@@ -132,31 +189,272 @@ def test_the_same_files_give_the_same_bytes() -> None:
     assert render_card(a_run(), data(), a_report()) == render_card(a_run(), data(), a_report())
 
 
-def test_every_figure_on_the_card_stands_in_a_file() -> None:
-    given = a_report()
-    card = render_card(a_run(), data(), given)
-    files = json.dumps([a_run().__dict__, data(), given.__dict__])
+def everything() -> tuple[Run, dict[str, Any], Report, dict[str, Any]]:
+    """Files in which all is there that a card can tell."""
+    run = a_run(totals=a_run().totals | {"sessions": 3, "cost_usd": 1.2345}, num_processes=2)
+    odd = {"faulty": {"rows": 3, "first": []}, "unmarkable": {"rows": 7, "first": []}, "train_rows_left_out": 17}
+    gates = [Gate("macro_f1", "at least", 0.8, 0.8889, True), Gate("forgetting", "at most", 0.05, 0.75, False)]
+    loss = {"base": 7.4731, "tuned": 8.2269, "low": 0.5154, "high": 1.0235}
+    found = replace(merged(a_report()), gates=gates, general_loss=loss, notes=["Left out: 3 rows."])
+    return run, data() | odd | {"remarks": ["2 agencies disagree."]}, found, verified(run, found)
+
+
+@pytest.mark.parametrize("form", ["adapter", "merged"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_every_figure_on_the_card_stands_in_a_file(whole: bool, form: str) -> None:
+    run, given, found, seen = everything() if whole else (a_run(), data(), merged(a_report()), {})
+    card = render_card(run, given, found, seen, form)
+    report_json = asdict(found) | {name: getattr(found, name) for name in CONCLUSIONS}
+    files = json.dumps([asdict(run), given, report_json, seen])
     known = {float(number) for number in re.findall(r"\d+\.?\d*", files)}
-    known |= {round(value, digits) for value in known for digits in (1, 3, 4)}
+    known |= {round(value, digits) for value in known for digits in (1, 2, 3, 4)}
     body = card.split("---\n", 2)[2].replace(COMMIT, "").replace(COMMIT[::-1], "")
-    text = re.sub(r"```python.*?```|\|---.*|(\d+)\.\d+\.\d+\S*", "", body, flags=re.S).replace(",", "")
-    constants = {95.0, 4.0}  # the interval's level, and NF4's bits
+    text = re.sub(r"^(`{3,})\w+\n.*?^\1$|\|---.*|(\d+)\.\d+\.\d+\S*", "", body, flags=re.S | re.M).replace(",", "")
+    constants = {95.0, 4.0, 1000.0}  # the interval's level, NF4's bits, the resamples
     strange = {float(number) for number in re.findall(r"\d+\.?\d*", text)} - known - constants
     assert not strange
 
 
-def test_what_other_tools_cards_get_wrong_is_not_here() -> None:
+@pytest.mark.parametrize("form", ["adapter", "merged"])
+def test_a_card_with_everything_passes_its_check(form: str) -> None:
+    run, given, found, seen = everything()
+    check_card(render_card(run, given, found, seen, form))
+    check_card(render_card(*own_rows()))
+
+
+def test_the_parts_come_in_one_order() -> None:
+    run, given, found, seen = everything()
+    card = render_card(run, given, found, seen, files=frozenset({"loss_curve.png", "comparison.svg"}))
+    parts = [
+        "An adapter for", "Says whether news is good", "## Results", "Fine-tuning helped", "comparison.svg",
+        "### By answer", "### What got worse", "### Gates", "## Data", "## Training", "differ from the defaults",
+        "All settings",
+        "peak memory", "loss_curve.png", "## Numerics", "Environment and versions", "## How to use it",
+        "### The adapter",
+        "### The merged weights", "### With vLLM", "### Several adapters on one base", "## Citation",
+    ]  # fmt: skip
+    places = [card.find(part) for part in parts]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
+def test_all_settings_are_folded_but_those_that_name_places() -> None:
+    written = {"output_dir": "/home/me/runs", "model_name_or_path": "/home/me/base", "run_name": "secret"}
+    run = a_run(settings=settle([Layer("command line", written)]).as_json())
+    folded = render_card(run, data(), a_report()).partition("<summary>All settings")[2].partition("</details>")[0]
+    names = re.findall(r"^\| `(\w+)` \|", folded, re.M)
+    assert set(run.settings) - set(names) == {
+        "output_dir", "run_name", "report_to", "model_name_or_path", "model_revision",
+    }  # fmt: skip
+    assert "/home/me" not in folded
+
+
+def test_what_is_not_there_is_not_pictured() -> None:
     card = render_card(a_run(), data(), a_report())
-    for mistake in (
-        "More Information Needed",
-        "licence:",
-        "None",
-        "library_name: transformers",
-        "/root",
-        "/home",
-        "/tmp",
+    assert "![" not in card
+    shown = render_card(a_run(), data(), a_report(), files=frozenset({"comparison.svg"}))
+    assert "](comparison.svg)" in shown
+    assert "loss_curve" not in shown
+
+
+def test_the_comparison_is_a_picture_of_the_intervals() -> None:
+    import xml.etree.ElementTree as ElementTree
+
+    given = a_report()
+    odd = replace(given, majority_answer="<b> & a name that is much too long for a picture")
+    for found in (given, odd):
+        picture = ElementTree.fromstring(render_comparison(found))
+        texts = ["".join(text.itertext()) for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+        low, high = found.intervals["tuned"]
+        assert f"{found.scores['tuned']['macro_f1']:.3f}  {low:.3f} to {high:.3f}" in texts
+        assert len(list(picture.iter("{http://www.w3.org/2000/svg}circle"))) == len(found.columns)
+    assert max(map(len, texts)) < 60
+
+
+def test_what_got_worse_is_told() -> None:
+    worse = report({0}, set(range(0, 90, 3)))  # all that are negative
+    card = render_card(a_run(), data(), worse)
+    assert "| recall of negative | 0.967 | 0.000 |" in card
+    assert f"{worse.spoiled} of the test rows that the base had right are wrong" in card
+    assert "recall of" not in render_card(a_run(), data(), a_report())
+    run, given, found, seen = everything()
+    assert render_card(run, given, found, seen).count("loss went from 7.473 to 8.227 nats a token") == 1
+    assert "| loss on general questions" not in render_card(run, given, found, seen)
+
+
+def test_an_answer_is_shown_only_with_the_very_snippet_that_gave_it() -> None:
+    run, given, found, seen = everything()
+    card = render_card(run, given, found, seen)
+    assert "executed this with python 3.12.1, torch 2.14.0. It printed:\n\n```text\nneutral\n```" in card
+    assert (
+        "asked 90 test rows: macro_f1 is 0.878, and was measured as 0.889; the loss of a gold answer differs by 2e-06"
+        in card
+    )
+    assert card.count("has not been executed") == 1  # vLLM
+    seen["adapter"]["snippet"] += " "
+    changed = render_card(run, given, found, seen)
+    assert changed.count("has not been executed") == 2
+    assert "text\nneutral" not in changed
+
+
+def test_an_answer_with_a_fence_does_not_end_its_block() -> None:
+    run, given, found, seen = everything()
+    assert "````text\n```\nfenced\n```\n````" in render_card(run, given, found, seen)
+
+
+def test_vllm_is_said_to_be_unexecuted_and_of_other_numerics() -> None:
+    part = render_card(a_run(), data(), a_report()).partition("### With vLLM")[2]
+    assert "other numbers than those the results were taken with" in part
+    assert "This has not been executed: vLLM is no part of hf_finetune." in part
+    dora = settle([Layer("recipe", {"use_dora": True})]).as_json()
+    assert "vLLM" not in render_card(a_run(settings=dora), data(), a_report())
+
+
+def test_the_merged_weights_have_a_card_of_their_own() -> None:
+    run, given, found, seen = everything()
+    card = render_card(run, given, found, seen, "merged")
+    values = header(card)
+    assert (values["base_model"], values["base_model_relation"]) == ("ns/base", "merge")
+    assert values["library_name"] == "transformers"
+    assert "lora" not in values["tags"]
+    (metrics,) = [result["metrics"] for result in values["model-index"][0]["results"]]
+    assert {metric["type"]: metric["value"] for metric in metrics} == {"accuracy": 0.877, "macro_f1": 0.876}
+    assert "merged into its dequantised weights, saved in bfloat16" in card
+    assert "reach macro_f1 0.876 on 90 test rows, where the adapter on its base reaches 0.889" in card
+    assert "divergence is 1.4e-05 nats a token, and 0.9975 of the likeliest tokens are the same" in card
+    assert "| macro_f1 (primary) | 0.889 | 0.876 |" in card
+    assert "95 % interval -0.034 to +0.011" in card
+    assert "PeftModel" not in card
+
+
+def test_rows_that_are_not_public_are_not_quoted_unless_that_is_asked_for() -> None:
+    """A card is made to be published, and a row of a user's own file is not anybody's to read."""
+    run, given, found = own_rows()
+    given["remarks"] = ["Borrower 4711 has no cash ratio."]
+    hidden = render_card(run, given, found)
+    assert found.example_prompt not in hidden
+    assert "4711" not in hidden
+    assert "The test rows of this run are not public, so none is quoted here" in hidden
+    shown = render_card(run, given, found, show_rows=True)
+    assert json.dumps(found.example_prompt) in shown
+    assert "4711" in shown
+    assert "**The question below is a row of `rows.csv`, which is not public:**" in shown
+    of_several = {"several": {"snippet": usage_snippet(run, found, show_rows=True), "answer": "neutral"}}
+    assert "Several adapters" not in render_card(run, given, found, of_several)
+
+
+def test_public_rows_are_quoted() -> None:
+    for run in (a_run(), replace(own_rows()[0], is_demo=True, license="apache-2.0")):
+        card = render_card(run, data(), a_report())
+        assert json.dumps(a_report().example_prompt) in card
+        assert "not public" not in card
+
+
+def test_the_licence_of_the_sources_is_told() -> None:
+    sources = {"data": data()["source"] | {"license": "cc-by-nc-sa-3.0"}}
+    card = render_card(a_run(**sources), data(), a_report())
+    assert "The licence is `cc-by-nc-sa-3.0`, as the recipe has it: that of the data set is `cc-by-nc-sa-3.0`;" in card
+    assert "that of the base is not known." in card
+    unknown = render_card(*own_rows())
+    assert "No licence is stated: nothing is known of these rows" in unknown
+    assert "license" not in header(unknown)
+
+
+def test_a_base_with_terms_of_its_own_makes_the_licence_other() -> None:
+    run = a_run(base_model=base_model("ns/base", COMMIT) | {"license": "other", "license_name": "Their Licence"})
+    values = header(render_card(run, data(), a_report()))
+    assert (values["license"], values["license_name"]) == ("other", "cc-by-nc-sa-3.0-and-their-licence")
+
+
+def test_a_card_never_calls_non_commercial_data_apache() -> None:
+    run = a_run(license="apache-2.0", data=data()["source"] | {"license": "cc-by-nc-4.0"})
+    with pytest.raises(RecipeError, match=r"the recipe says 'apache-2\.0', but the data set 'ns/phrases' is under"):
+        render_card(run, data(), a_report())
+
+
+def test_the_eval_results_name_the_data_set_at_its_commit() -> None:
+    from huggingface_hub import parse_eval_result_entries
+
+    text = eval_results(a_run(), data(), a_report())
+    assert text is not None
+    (entry,) = parse_eval_result_entries(yaml.safe_load(text))
+    assert (entry.dataset_id, entry.dataset_revision, entry.value) == ("ns/phrases", COMMIT[::-1], 0.8889)
+    assert (entry.date, entry.notes) == (
+        "2026-01-02",
+        "macro_f1 on 90 rows that hf_finetune kept apart from the training",
+    )
+    run, given, found = own_rows()
+    assert eval_results(run, given, found) is None
+
+
+def test_all_files_of_a_card_are_written_and_the_same_each_time(tmp_path: Path) -> None:
+    run, given, found, seen = everything()
+    folder = a_folder(tmp_path / "run", run, given, found)
+    (folder / "merged").mkdir()
+    write_json(folder / "verified.json", seen)
+    written = write_card(folder)
+    assert written == [folder / "adapter" / "README.md", folder / "merged" / "README.md"]
+    for card in written:
+        paths = [path for path in card.parent.rglob("*") if path.is_file() and path.suffix != ".safetensors"]
+        beside = {path.relative_to(card.parent).as_posix(): path.read_bytes() for path in paths}
+        assert set(beside) == {"README.md", "comparison.svg", "loss_curve.png", ".eval_results/finsent.yaml"}
+        write_card(folder)
+        assert all((card.parent / name).read_bytes() == content for name, content in beside.items())
+        assert "](loss_curve.png)" in card.read_text()
+
+
+def test_without_merged_weights_there_is_one_card(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "run", a_run(), data(), a_report())
+    assert write_card(folder) == [folder / "adapter" / "README.md"]
+
+
+def test_what_was_seen_of_other_files_is_not_told(tmp_path: Path) -> None:
+    run, given, found, seen = everything()
+    folder = a_folder(tmp_path / "run", run, given, found)
+    weights = "adapter_model.safetensors"
+    seen["adapter"]["files"] = {weights: sha256(folder / "adapter" / weights)}
+    write_json(folder / "verified.json", seen)
+    assert "text\nneutral" in dict(card_files(folder))["README.md"].decode()
+    (folder / "adapter" / weights).write_bytes(b"others")
+    assert "text\nneutral" not in dict(card_files(folder))["README.md"].decode()
+
+
+def test_rows_may_speak_of_paths_and_of_none(tmp_path: Path) -> None:
+    """A run must not end without a card because of what its public rows say."""
+    found = replace(a_report(), example_prompt="Where is /home/me/x? None knows.", notes=["None of /tmp/y."])
+    folder = a_folder(tmp_path / "run", a_run(), data() | {"remarks": ["None at /root/z"]}, found)
+    assert write_card(folder)
+
+
+def test_an_answer_may_be_called_none() -> None:
+    text = asdict(replace(a_report(), general_loss={}))
+    found = Report(**json.loads(json.dumps(text).replace('"negative"', '"None"')))
+    facts = json.loads(json.dumps(data()).replace('"negative"', '"None"'))
+    worse = replace(found, by_class=found.by_class | {"base": found.by_class["tuned"], "tuned": found.by_class["base"]})
+    for told in (found, worse):
+        card = render_card(a_run(), facts, told)
+        assert "| None | 30 |" in card
+        check_card(card)
+
+
+def test_ids_without_an_owner_are_linked_but_no_metadata() -> None:
+    """The Hub's oldest repos have none; a check that is to find folders cannot tell them apart."""
+    facts = data()
+    facts["source"]["name"] = "imdb"
+    card = render_card(a_run(base_model=base_model("gpt2", COMMIT), data=facts["source"]), facts, a_report())
+    assert {"base_model", "base_model_relation", "datasets"}.isdisjoint(header(card))
+    assert "https://huggingface.co/gpt2" in card
+    assert eval_results(a_run(), facts, a_report()) is None
+    check_card(card)
+
+
+def test_a_docstring_with_a_path_is_refused(tmp_path: Path) -> None:
+    recipe = a_run().recipe | {"docstring": "Says what stands in /home/me/rows.csv."}
+    folder = a_folder(tmp_path / "run", a_run(recipe=recipe), data(), a_report())
+    with pytest.raises(
+        RecipeError, match=r"its docstring goes onto the model card and names the path /home/me/rows\.csv"
     ):
-        assert mistake not in card
+        write_card(folder)
 
 
 def test_without_quantisation_nothing_is_called_quantised() -> None:
@@ -180,12 +478,17 @@ def test_rows_left_out_and_remarks_are_told() -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"load_in_4bit": False}, {"load_in_4bit": False, "load_in_8bit": True}])
-def test_the_snippet_is_python(settings: dict[str, Any]) -> None:
-    settled = settle([Layer("recipe", settings)])
-    card = render_card(a_run(settings=settled.as_json()), data(), a_report())
-    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.S)
-    compile(snippet, "card", "exec")
-    assert f'revision="{COMMIT}"' in snippet
+@pytest.mark.parametrize("has_chat_template", [True, False])
+def test_the_snippets_are_python(settings: dict[str, Any], has_chat_template: bool) -> None:
+    base = base_model("ns/base", COMMIT) | {"has_chat_template": has_chat_template}
+    run = a_run(settings=settle([Layer("recipe", settings)]).as_json(), base_model=base)
+    for form, ways in (("adapter", 3), ("merged", 2)):
+        card = render_card(run, data(), merged(a_report()), form=form)
+        snippets = re.findall(r"```python\n(.*?)```", card, re.S)
+        assert len(snippets) == ways
+        for snippet in snippets:
+            compile(snippet, "card", "exec")
+        assert (f'revision="{COMMIT}"' in snippets[0]) == (form == "adapter")
 
 
 def test_a_config_file_is_named_on_the_card_without_its_folder() -> None:
@@ -196,7 +499,8 @@ def test_a_config_file_is_named_on_the_card_without_its_folder() -> None:
 
 
 def settings_on(card: str) -> list[str]:
-    return re.findall(r"^\| `(\w+)` \| .* \| .* \|$", card.partition("## Training")[2], re.M)
+    """Those in the table of what differs."""
+    return re.findall(r"^\| `(\w+)` \| .* \| .* \|$", card.partition("## Training")[2].partition("<details>")[0], re.M)
 
 
 def test_the_card_lists_the_settings_whose_value_differs_from_the_default() -> None:
@@ -209,7 +513,7 @@ def test_a_run_on_the_defaults_has_no_table_of_settings() -> None:
     card = render_card(a_run(settings=settle([Layer("recipe", {"seed": 42})]).as_json()), data(), a_report())
     assert settings_on(card) == []
     assert "differ from the defaults" not in card
-    assert "answer's tokens only.\n\nVersions: python" in card
+    assert "## Training\n\n<details>" in card
 
 
 def test_the_snippet_asks_a_base_without_a_chat_template_as_the_training_did() -> None:
@@ -224,14 +528,21 @@ def test_there_are_reference_cards() -> None:
     assert [folder.name for folder in REFERENCE_RUNS] == ["credit_memo", "finsent", "text2sql"]
 
 
+INPUTS = {"run.json", "data.json", "report.json", "verified.json", "loss_curve.png", "training_log.jsonl"}
+
+
 @pytest.mark.parametrize("folder", REFERENCE_RUNS, ids=lambda folder: folder.name)
 def test_a_reference_card_is_what_its_files_render_to(folder: Path) -> None:
     """After a wanted change of the template, write them again: `python tests/test_card.py`."""
-    rendered = render_card(Run.read(folder), read_json(folder / "data.json"), Report.read(folder))
-    assert rendered == (folder / "README.md").read_text(encoding="utf-8")
+    rendered = dict(card_files(folder))
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert there - INPUTS == set(rendered) - INPUTS
+    for name, content in rendered.items():
+        assert (folder / name).read_bytes() == content
 
 
 if __name__ == "__main__":
     for reference in REFERENCE_RUNS:
-        card = render_card(Run.read(reference), read_json(reference / "data.json"), Report.read(reference))
-        (reference / "README.md").write_text(card, encoding="utf-8")
+        for name, content in card_files(reference):
+            (reference / name).parent.mkdir(exist_ok=True)
+            (reference / name).write_bytes(content)

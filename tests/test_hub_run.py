@@ -96,6 +96,7 @@ def test_the_recipe_runs_from_the_hub_and_records_both_commits(
     recipe = load_recipe(str(RECIPE))
     model = hub.add_repo(recipe.base_model, files=tiny_base)
     archive = {"data/FinancialPhraseBank-v1.0.zip": phrasebank(sample_rows(20)), "script.py": b"raise SystemExit(1)"}
+    archive["README.md"] = b"---\nlicense: cc-by-nc-sa-3.0\n---\n"
     data = hub.add_repo("takala/financial_phrasebank", repo_type="dataset", files=archive)
     launcher = ["-m", "accelerate.commands.accelerate_cli", "launch", "--quiet"]
     words = ["-m", "hf_finetune", str(RECIPE), "max_steps=2", "max_length=512"]
@@ -104,7 +105,8 @@ def test_the_recipe_runs_from_the_hub_and_records_both_commits(
     folder = tmp_path / "runs" / "finsent"
     run = read_json(folder / "run.json")
     assert run["base_model"] | {"name": recipe.base_model, "revision": "main", "commit": model} == run["base_model"]
-    assert run["data"]["commit"] == data
+    assert (run["data"]["commit"], run["data"]["license"]) == (data, "cc-by-nc-sa-3.0")
+    assert run["base_model"]["license"] is None
     config = read_json(folder / "adapter" / "adapter_config.json")
     assert (config["base_model_name_or_path"], config["revision"]) == (recipe.base_model, model)
     card = (folder / "adapter" / "README.md").read_text()

@@ -7,6 +7,7 @@ import click
 import pytest
 
 from hf_finetune.cli import commands
+from hf_finetune.cli.card import card
 from hf_finetune.cli.launch import launch
 from hf_finetune.cli.run import run
 from hf_finetune.recipe import load_recipe
@@ -54,7 +55,8 @@ def test_every_option_of_launch_in_the_readme_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "program"), [(run, "accelerate launch -m hf_finetune"), (launch, "hf-finetune launch")]
+    ("command", "program"),
+    [(run, "accelerate launch -m hf_finetune"), (launch, "hf-finetune launch"), (card, "hf-finetune card")],
 )
 def test_the_help_text_in_the_readme_is_the_programs(command: click.Command, program: str) -> None:
     context = click.Context(command, info_name=program, terminal_width=100)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from hf_finetune.cli.bench import bench
+from hf_finetune.cli.card import card
 from hf_finetune.cli.compare import compare
 from hf_finetune.cli.evaluate import evaluate
 from hf_finetune.cli.launch import launch
@@ -45,7 +46,8 @@ def commands() -> None:
 
 
 for command in (
-    run, evaluate, merge, verify, compare, learning_curve, status, bench, launch, list_recipes, cat, check, new, pin,
+    run, evaluate, merge, verify, card, compare, learning_curve, status, bench, launch, list_recipes, cat, check, new,
+    pin,
 ):  # fmt: skip
     commands.add_command(command)
 

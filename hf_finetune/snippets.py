@@ -1,0 +1,106 @@
+"""Python that asks the fine-tuned model a question with public libraries alone, and what it was seen to print."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hf_finetune.rendering import as_python, template
+from hf_finetune.report import Report
+from hf_finetune.run import Run
+
+Way = Literal["adapter", "merged", "vllm", "vllm_merged"]
+
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as `max_lora_rank` (its config/lora.py), besides 1."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """A way to use the model, and what came of it when it was tried."""
+
+    title: str
+    snippet: str
+    note: str = ""
+    is_vllm: bool = False
+    verified: Mapping[str, Any] = field(default_factory=dict)
+    """Of verified.json, where that executed these very words."""
+
+    @property
+    def fence(self) -> str:
+        """What encloses the answer: longer than any run of backticks in it."""
+        answer, fence = str(self.verified.get("answer", "")), "```"
+        while fence in answer:
+            fence += "`"
+        return fence
+
+    @property
+    def versions(self) -> str:
+        """What it was executed with: `python 3.11.7, torch 2.13.0`."""
+        return ", ".join(f"{library} {number}" for library, number in self.verified.get("versions", {}).items())
+
+
+def usages(run: Run, report: Report, verified: Mapping[str, Any], form: str, show_rows: bool) -> list[Usage]:
+    """The ways to use a run's adapter, or its merged weights; each with what verified.json says of it."""
+    titles: dict[Way, str] = {"adapter": "The adapter"} if form == "adapter" else {}
+    titles |= {"merged": "The merged weights"} if report.merged else {}
+    vllm: Way = "vllm" if form == "adapter" else "vllm_merged"
+    if form == "merged" or not run.settings["use_dora"]["value"]:  # vLLM loads no DoRA
+        titles[vllm] = "With vLLM"
+    shown = []
+    for way, title in titles.items():
+        snippet = usage_snippet(run, report, way, show_rows)
+        own = verified.get(way, {})
+        note = _vllm_note(run, form) if way == vllm else ""
+        shown.append(Usage(title, snippet, note, way == vllm, own if own.get("snippet") == snippet else {}))
+    several = verified.get("several", {})
+    if several and form == "adapter" and (show_rows or not quotes_own_rows(several["snippet"], run, report)):
+        shown.append(Usage("Several adapters on one base", several["snippet"], verified=several))
+    return shown
+
+
+def usage_snippet(run: Run, report: Report, way: Way = "adapter", show_rows: bool = False) -> str:
+    """Python that asks the fine-tuned model one test row's question.
+
+    Rows that are not public are asked only with `show_rows`: a card is made to be published.
+    """
+    name = "usage_vllm.py.jinja" if way.startswith("vllm") else "usage.py.jinja"
+    rank = run.settings["lora_r"]["value"]
+    return template(name).render(
+        is_merged=way in ("merged", "vllm_merged"),
+        base=run.base_model["name"],
+        commit=run.base_model["commit"],
+        base_model=run.base_model,
+        bits=bits(run),
+        settings={name: setting["value"] for name, setting in run.settings.items()},
+        dtype=run.computing["dtype"],
+        merged_dtype=report.merged.get("dtype"),
+        max_lora_rank=next((own for own in VLLM_RANKS if own >= rank), rank),
+        recipe=run.recipe["name"],
+        prompt=report.example_prompt if show_rows or has_public_rows(run) else None,
+        max_new_tokens=report.max_new_tokens,
+    )
+
+
+def has_public_rows(run: Run) -> bool:
+    """Whether anybody can read the rows of a run: on the Hub, or the samples that ship with this package."""
+    is_sample = run.is_demo and run.license is not None  # of a user's own rows no licence is known
+    return run.data["is_on_hub"] or is_sample
+
+
+def quotes_own_rows(text: str, run: Run, report: Report) -> bool:
+    """Whether a snippet asks a row that is not public."""
+    return not has_public_rows(run) and as_python(report.example_prompt) in text
+
+
+def bits(run: Run) -> int:
+    """Of the base's weights as they were held in the run."""
+    if run.settings["load_in_4bit"]["value"]:
+        return 4
+    return 8 if run.settings["load_in_8bit"]["value"] else 16
+
+
+def _vllm_note(run: Run, form: str) -> str:
+    """How its numbers are others than those of the results."""
+    if form == "adapter" and bits(run) < 16:
+        return "vLLM holds the base unquantised here: these are other numbers than those the results were taken with."
+    return "vLLM computes with kernels of its own: its last digits are others."

@@ -1,0 +1,74 @@
+"""`hf-finetune card`: the card again, and one clear error where there is nothing to write it from."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from test_card import a_folder, a_report, a_run, data, own_rows
+
+from hf_finetune.cli.card import card
+from hf_finetune.errors import RecipeError
+from hf_finetune.files import write_json
+
+
+def written(*words: str) -> str:
+    done = CliRunner().invoke(card, words, catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.output
+
+
+def test_the_card_is_written_again_and_named(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "run", a_run(), data(), a_report())
+    readme = folder / "adapter" / "README.md"
+    readme.write_text("PEFT's own")
+    assert written(str(folder)) == f"card      {readme}\n"
+    assert readme.read_text().startswith("---\nbase_model: ns/base\n")
+
+
+def test_rows_are_shown_when_that_is_asked_for(tmp_path: Path) -> None:
+    run, given, found = own_rows()
+    folder = a_folder(tmp_path / "run", run, given, found)
+    for words, is_shown in (((), False), (("--show-rows",), True), ((), False)):
+        written(str(folder), *words)
+        assert ("which is not public:**" in (folder / "adapter" / "README.md").read_text()) == is_shown
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error"),
+    [
+        ("run.json", None, "holds no run"), ("run.json", "{", r"run\.json: is damaged"),
+        ("run.json", "[]", r"run\.json: is damaged"),
+        ("data.json", None, r"data\.json: cannot be read"), ("data.json", "{", r"data\.json: cannot be read"),
+        ("data.json", "3", r"data\.json: cannot be read"), ("report.json", None, "has no report"),
+        ("report.json", "{", r"report\.json: is damaged"), ("verified.json", "{", r"verified\.json: cannot be read"),
+    ],
+)  # fmt: skip
+def test_files_that_are_not_there_or_damaged_are_told(name: str, text: str | None, error: str, tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "run", a_run(), data(), a_report())
+    (folder / name).unlink(missing_ok=True)
+    if text is not None:
+        (folder / name).write_text(text)
+    with pytest.raises(RecipeError, match=error):
+        CliRunner().invoke(card, [str(folder)], catch_exceptions=False)
+    assert not (folder / "adapter" / "README.md").exists()
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(RecipeError, match="holds no run"):
+            CliRunner().invoke(card, [str(folder)], catch_exceptions=False)
+
+
+def test_an_evaluation_has_no_card(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "run", a_run(training={}), data(), a_report())
+    with pytest.raises(RecipeError, match="trained no adapter"):
+        CliRunner().invoke(card, [str(folder)], catch_exceptions=False)
+
+
+def test_a_card_that_could_not_be_published_is_not_written(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "run", a_run(), data(), a_report())
+    run = a_run().__dict__ | {"license": "apache-9.0"}
+    write_json(folder / "run.json", run)
+    with pytest.raises(RecipeError, match=r"card: it cannot be published: license is 'apache-9\.0'"):
+        CliRunner().invoke(card, [str(folder)], catch_exceptions=False)
+    assert not (folder / "adapter" / "README.md").exists()
