@@ -32,7 +32,7 @@ def snippet_of(folder: Path) -> str | None:
         found = _SNIPPET.search((folder / CARD).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return None
-    return found[1] if found else None
+    return found[1].removesuffix("\n") if found else None
 
 
 def faults_of_adapter(finished: Finished, folder: Path) -> list[str]:

@@ -1,6 +1,5 @@
 """What would be pushed gives the run's figures again in a clean process; every planted fault is caught and named."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import make_base, run_cli, sample_rows, write_rows
 from hf_finetune.errors import RecipeError
-from hf_finetune.files import read_json, read_jsonl, write_json, write_jsonl
+from hf_finetune.files import read_json, read_jsonl, sha256, write_json, write_jsonl
 from hf_finetune.finished import read_finished
 from hf_finetune.verify import verify
 
@@ -30,6 +29,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rows(folder / "rows.jsonl", sample_rows(20))
     model = f"model_name_or_path={folder / 'tiny-base'}"
     done = run_cli("run", "finsent", "--data", "rows.jsonl", *WORDS, model, "output_dir=run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    done = run_cli("merge", "run", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -197,6 +198,96 @@ ADAPTER_FAULTS: dict[str, tuple[Plant, str]] = {
 }
 
 
+def in_merged(name: str, change: Callable[[dict[str, Any]], Any]) -> Plant:
+    return lambda run: edit(run / "merged" / name, change)
+
+
+def without(pattern: str) -> Plant:
+    def plant(run: Path) -> None:
+        for path in (run / "merged").glob(pattern):
+            path.unlink()
+
+    return plant
+
+
+def drop_rope(own: dict[str, Any]) -> None:
+    del own["rope_theta"]
+
+
+def weights(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], tell: bool = True) -> Plant:
+    """Other merged weights; `tell`: with the hash that the report knows."""
+
+    def plant(run: Path) -> None:
+        file = run / "merged" / "model.safetensors"
+        save_file(change(load_file(file)), file, metadata={"format": "pt"})
+        if tell:
+            edit(run / "report.json", lambda report: report["merged"]["files"].update({file.name: sha256(file)}))
+
+    return plant
+
+
+def the_base_itself(run: Path) -> None:
+    """What a merge that changes nothing leaves: the base's weights."""
+    base = load_file(run.parent / "tiny-base" / "model.safetensors")
+    weights(lambda held: {name: own.bfloat16() for name, own in base.items()})(run)
+
+
+def without_head(held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What is left of a head of its own where a tied one was taken for granted."""
+    return {name: own for name, own in held.items() if name != "lm_head.weight"}
+
+
+def silent_template(run: Path) -> None:
+    (run / "merged" / "chat_template.jinja").write_text("{{ messages[0].content }}")
+
+
+def checkpoint_beside(run: Path) -> None:
+    shutil.copytree(run / "adapter", run / "merged" / "checkpoint-8")
+
+
+MERGED_FAULTS: dict[str, tuple[Plant, str]] = {
+    "still called quantised": (
+        in_merged("config.json", lambda own: own.update(quantization_config={"quant_method": "bitsandbytes"})),
+        r"config.json: says that the weights are quantised, and they are not",
+    ),
+    "another dtype": (
+        in_merged("config.json", lambda own: own.update(dtype="float16")),
+        r"dtype float16, merged as bfl",
+    ),
+    "no rope_theta": (in_merged("config.json", drop_rope), r"has no rope_theta, so transformers 4 takes 10,000"),
+    "the chat template lost": (without("chat_template.jinja"), r"chat_template.jinja: is missing, so questions"),
+    "the end of answers lost": (
+        in_merged("generation_config.json", lambda own: own.update(eos_token_id=0)),
+        r"does not stop at token 2",
+    ),
+    "no tokenizer": (without("tokenizer*"), r"tokenizer.json: is missing, so nobody can ask the model"),
+    "a tokenizer of version 5 alone": (
+        in_merged("tokenizer_config.json", lambda own: own.update(tokenizer_class="TokenizersBackend")),
+        r"names the class TokenizersBackend, which transformers 4 lacks",
+    ),
+    "weights missing": (
+        without("model.safetensors"),
+        r"model.safetensors: is missing or not the file that was compared",
+    ),
+    "weights changed since": (
+        weights(lambda held: {name: own * 1.01 for name, own in held.items()}, tell=False),
+        r"not the file that was comp",
+    ),
+    "a merge that did nothing": (the_base_itself, r"The weights are the base's: nothing was merged"),
+    "a head lost": (weights(without_head), r"cost another loss than the run measured|snippet fails"),
+    "another tokenizer's template": (silent_template, r"become other tokens than in training"),
+    "a checkpoint beside it": (checkpoint_beside, r"is no part of what is"),
+}
+
+
+@pytest.mark.parametrize("fault", MERGED_FAULTS)
+def test_a_fault_planted_in_merged_weights_is_caught_and_named(run: Path, fault: str) -> None:
+    plant, message = MERGED_FAULTS[fault]
+    plant(run)
+    with pytest.raises(RecipeError, match=message):
+        verify(read_finished(run), 8, say=print)
+
+
 @pytest.mark.parametrize("fault", ADAPTER_FAULTS)
 def test_a_planted_fault_is_caught_and_named(run: Path, fault: str) -> None:
     plant, message = ADAPTER_FAULTS[fault]
@@ -207,13 +298,17 @@ def test_a_planted_fault_is_caught_and_named(run: Path, fault: str) -> None:
     assert not (run / "verified.json").exists()
 
 
-def test_a_good_run_is_verified(run: Path) -> None:
+def test_a_good_run_is_verified_and_its_card_tells_what_it_printed(run: Path) -> None:
     done = run_cli("verify", str(run), cwd=run.parent)
     assert done.returncode == 0, done.stderr
-    record = read_json(run / "verified.json")["adapter"]
-    assert record["reproduced"] == record["measured"]
-    assert record["rows"] == len(read_jsonl(run / "splits" / "test.jsonl"))
-    assert json.dumps(record["answer"])[1:-1] in (run / "adapter" / "README.md").read_text() or record["answer"] == ""
+    for part in ("adapter", "merged"):
+        record = read_json(run / "verified.json")[part]
+        assert record["rows"] == len(read_jsonl(run / "splits" / "test.jsonl"))
+        assert abs(record["reproduced"] - record["measured"]) < 0.2
+        card = (run / part / "README.md").read_text()
+        assert f"{record['snippet']}\n```\n" in card
+        assert f"\n{record['answer']}\n" in card
+        assert "has not been executed yet; `hf-finetune verify`" not in card.partition("vLLM")[0]
 
 
 def test_an_interpreter_that_cannot_be_started_is_told(run: Path) -> None:
