@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_finetune.card_check import HUB_ID
 from hf_finetune.licences import adapter_license
 from hf_finetune.report import Report
 from hf_finetune.run import Run
 from hf_finetune.snippets import bits
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 TASK = "text-generation"
 RELATIONS = {"adapter": "adapter", "merged": "merge"}
@@ -17,12 +20,32 @@ RELATIONS = {"adapter": "adapter", "merged": "merge"}
 
 def metadata(run: Run, data: Mapping[str, Any], report: Report, form: str = "adapter") -> str:
     """The card's YAML header, with keys and values that the Hub accepts."""
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
     source, base = data["source"], run.base_model["name"]
     on_hub = run.base_model["commit"] and re.fullmatch(HUB_ID, base)
     license = adapter_license(run.license, run.data, run.base_model)
-    results = [
+    card = ModelCardData(
+        base_model=base if on_hub else None,
+        base_model_relation=RELATIONS[form] if on_hub else None,
+        datasets=[source["name"]] if source["is_on_hub"] and re.fullmatch(HUB_ID, source["name"]) else None,
+        eval_results=_results(source, report, form),
+        language=run.recipe["language"],
+        library_name="peft" if form == "adapter" else "transformers",
+        license=license,
+        license_name=license_name(run) if license == "other" else None,
+        model_name=run.recipe["name"],
+        pipeline_tag=TASK,
+        tags=tags(run, form),
+    )
+    return str(card.to_yaml())
+
+
+def _results(source: Mapping[str, Any], report: Report, form: str) -> "list[EvalResult]":
+    """The metrics as model-index has them."""
+    from huggingface_hub import EvalResult
+
+    return [
         EvalResult(
             task_type=TASK,
             dataset_type=source["name"] if source["is_on_hub"] else "local-file",
@@ -34,20 +57,6 @@ def metadata(run: Run, data: Mapping[str, Any], report: Report, form: str = "ada
         )
         for name, value in scores(report, form).items()
     ]
-    card = ModelCardData(
-        base_model=base if on_hub else None,
-        base_model_relation=RELATIONS[form] if on_hub else None,
-        datasets=[source["name"]] if source["is_on_hub"] and re.fullmatch(HUB_ID, source["name"]) else None,
-        eval_results=results,
-        language=run.recipe["language"],
-        library_name="peft" if form == "adapter" else "transformers",
-        license=license,
-        license_name=license_name(run) if license == "other" else None,
-        model_name=run.recipe["name"],
-        pipeline_tag=TASK,
-        tags=tags(run, form),
-    )
-    return str(card.to_yaml())
 
 
 def scores(report: Report, form: str) -> dict[str, float]:

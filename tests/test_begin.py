@@ -12,6 +12,7 @@ from hf_finetune.data.sources import LocalFile
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import write_json
 from hf_finetune.layers import Layer, settle
+from hf_finetune.pipeline import run_recipe
 from hf_finetune.progress import Session
 from hf_finetune.recipe import load_recipe
 from hf_finetune.run import Run, note_versions
@@ -39,6 +40,15 @@ def begun(folder: Path, **changes: Any) -> Run:
 def test_a_run_that_was_begun_is_gone_on_with(tmp_path: Path) -> None:
     run = begun(tmp_path)
     assert run_to_make(asked(tmp_path, "train")) == (run, True)
+
+
+def test_a_docstring_that_no_card_may_quote_is_refused_before_rows_are_read(tmp_path: Path) -> None:
+    request = asked(tmp_path, "train")
+    (tmp_path / "rows.jsonl").write_text("no rows")
+    request.recipe.__class__.__doc__ = "Rows of /home/me/rows.jsonl."
+    with pytest.raises(RecipeError, match="its docstring goes onto the model card and names the path /home/me/rows"):
+        run_recipe(request)
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_setting_is_refused_and_named(tmp_path: Path) -> None:

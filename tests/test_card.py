@@ -332,7 +332,8 @@ def test_rows_that_are_not_public_are_not_quoted_unless_that_is_asked_for() -> N
     run, given, found = own_rows()
     given["remarks"] = ["Borrower 4711 has no cash ratio."]
     hidden = render_card(run, given, found)
-    assert found.example_prompt not in hidden
+    assert json.dumps(found.example_prompt) not in hidden
+    assert 'question = "..."' in hidden
     assert "4711" not in hidden
     assert "The test rows of this run are not public, so none is quoted here" in hidden
     shown = render_card(run, given, found, show_rows=True)

@@ -1,14 +1,21 @@
 """Licences: an adapter never promises more than its data and its base allow, and nothing is guessed."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hf_finetune.begin import license_of_base, license_of_data
+from conftest import sample_rows, write_rows
+from hf_finetune.begin import Request, license_of_base, license_of_data
+from hf_finetune.data.sources import LocalFile
+from hf_finetune.demo import BASE_MODEL
 from hf_finetune.errors import RecipeError
+from hf_finetune.layers import Layer, settle
 from hf_finetune.licences import LICENSES, NON_COMMERCIAL, adapter_license, conflict, read_license
 from hf_finetune.model import BaseModel
+from hf_finetune.pipeline import run_recipe
+from hf_finetune.recipe import load_recipe
 
 
 def source(name: str, license: str | None) -> dict[str, Any]:
@@ -122,6 +129,19 @@ def test_the_licences_are_noted_when_a_run_is_begun_and_stay(tmp_path: Path) -> 
     assert license_of_data(run, {"name": "rows.csv", "is_on_hub": False, "commit": None}) == {"license": None}
     noted = a_run(data={"license": "other", "license_name": "theirs", "is_on_hub": True})
     assert license_of_data(noted, noted.data) == {"license": "other", "license_name": "theirs"}
+
+
+def test_a_conflict_stops_a_run_before_its_training(tmp_path: Path) -> None:
+    shutil.copytree(BASE_MODEL, tmp_path / "base")
+    card(tmp_path / "base", "license: cc-by-nc-4.0")
+    values = {"model_name_or_path": str(tmp_path / "base"), "max_steps": 1, "max_length": 256}
+    recipe = load_recipe(str(Path(__file__).parent.parent / "recipes" / "finsent.py"))
+    write_rows(tmp_path / "rows.jsonl", sample_rows(12))
+    source, settled = LocalFile(str(tmp_path / "rows.jsonl")), settle([Layer("command line", values)])
+    request = Request(recipe, "finsent", source, settled, tmp_path / "run", "apache-2.0")
+    with pytest.raises(RecipeError, match=r"says 'apache-2\.0', but the base model 'base' is under 'cc-by-nc-4\.0'"):
+        run_recipe(request)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_hub_that_cannot_be_reached_stops_nothing() -> None:
