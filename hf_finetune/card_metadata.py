@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 TASK = "text-generation"
-RELATIONS = {"adapter": "adapter", "merged": "merge"}
+RELATIONS = {"adapter": "adapter", "merged": "finetune"}
 """What the Hub calls an adapter, and weights with one merged in, beside their base."""
 
 

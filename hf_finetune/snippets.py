@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hf_finetune.rendering import as_python, template
+from hf_finetune.rendering import template
 from hf_finetune.report import Report
 from hf_finetune.run import Run
 
-Way = Literal["adapter", "merged", "vllm", "vllm_merged"]
+Way = Literal["adapter", "merged", "several", "vllm", "vllm_merged"]
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `max_lora_rank` (its config/lora.py), besides 1."""
@@ -41,10 +41,12 @@ class Usage:
 
 def usages(run: Run, report: Report, verified: Mapping[str, Any], form: str, show_rows: bool) -> list[Usage]:
     """The ways to use a run's adapter, or its merged weights; each with what verified.json says of it."""
+    is_plain = not run.settings["use_dora"]["value"]  # neither PEFT's mixed batches nor vLLM take DoRA
     titles: dict[Way, str] = {"adapter": "The adapter"} if form == "adapter" else {}
+    titles |= {"several": "Several adapters on one base"} if form == "adapter" and is_plain else {}
     titles |= {"merged": "The merged weights"} if report.merged else {}
     vllm: Way = "vllm" if form == "adapter" else "vllm_merged"
-    if form == "merged" or not run.settings["use_dora"]["value"]:  # vLLM loads no DoRA
+    if form == "merged" or is_plain:
         titles[vllm] = "With vLLM"
     shown = []
     for way, title in titles.items():
@@ -52,9 +54,6 @@ def usages(run: Run, report: Report, verified: Mapping[str, Any], form: str, sho
         own = verified.get(way, {})
         note = _vllm_note(run, form) if way == vllm else ""
         shown.append(Usage(title, snippet, note, way == vllm, own if own.get("snippet") == snippet else {}))
-    several = verified.get("several", {})
-    if several and form == "adapter" and (show_rows or not quotes_own_rows(several["snippet"], run, report)):
-        shown.append(Usage("Several adapters on one base", several["snippet"], verified=several))
     return shown
 
 
@@ -67,6 +66,7 @@ def usage_snippet(run: Run, report: Report, way: Way = "adapter", show_rows: boo
     rank = run.settings["lora_r"]["value"]
     return template(name).render(
         is_merged=way in ("merged", "vllm_merged"),
+        is_several=way == "several",
         base=run.base_model["name"],
         commit=run.base_model["commit"],
         base_model=run.base_model,
@@ -85,11 +85,6 @@ def has_public_rows(run: Run) -> bool:
     """Whether anybody can read the rows of a run: on the Hub, or the samples that ship with this package."""
     is_sample = run.is_demo and run.license is not None  # of a user's own rows no licence is known
     return run.data["is_on_hub"] or is_sample
-
-
-def quotes_own_rows(text: str, run: Run, report: Report) -> bool:
-    """Whether a snippet asks a row that is not public."""
-    return not has_public_rows(run) and as_python(report.example_prompt) in text
 
 
 def bits(run: Run) -> int:

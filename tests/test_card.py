@@ -314,7 +314,7 @@ def test_the_merged_weights_have_a_card_of_their_own() -> None:
     run, given, found, seen = everything()
     card = render_card(run, given, found, seen, "merged")
     values = header(card)
-    assert (values["base_model"], values["base_model_relation"]) == ("ns/base", "merge")
+    assert (values["base_model"], values["base_model_relation"]) == ("ns/base", "finetune")
     assert values["library_name"] == "transformers"
     assert "lora" not in values["tags"]
     (metrics,) = [result["metrics"] for result in values["model-index"][0]["results"]]

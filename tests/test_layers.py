@@ -14,8 +14,8 @@ ORDER = (
     "errors files rendering launch metrics memo resolve data recipe marks sql settings layers licences testing "
     "processes interruption progress folder checkpoints model packing packed_model lora run chat tokens intervals "
     "report gates baseline scoring prepare snippets card_check card_metadata begin train generate asking evaluate "
-    "pictures browsing page card pipeline tuned evaluate_tuned finished merged_weights merge clean_process published "
-    "verify learning_curve compare bench demo pinning cli __main__"
+    "pictures browsing page card pipeline tuned evaluate_tuned ship learning_curve compare bench "
+    "demo pinning cli __main__"
 ).split()
 """Each module or package imports only those before it."""
 

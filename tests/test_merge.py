@@ -21,9 +21,9 @@ from transformers import (
 
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json, write_json
-from hf_finetune.merged_weights import Way, as_bytes, make_readable, write_merged
 from hf_finetune.model import adapter_config, find_base_model, load_base_model
 from hf_finetune.settings import Settings
+from hf_finetune.ship.merged_weights import Way, as_bytes, make_readable, write_merged
 
 # PEFT 0.21 still asks transformers 5 by the attribute's old name.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -157,7 +157,7 @@ LARGE = """
 import sys, threading, time
 from pathlib import Path
 import torch
-from hf_finetune.merged_weights import write_merged
+from hf_finetune.ship.merged_weights import write_merged
 from hf_finetune.model import find_base_model
 from hf_finetune.settings import Settings
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from conftest import make_base, run_cli, sample_rows, write_rows
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json, read_jsonl, sha256, write_json, write_jsonl
-from hf_finetune.finished import read_finished
-from hf_finetune.verify import verify
+from hf_finetune.ship.finished import read_finished
+from hf_finetune.ship.verify import verify
 
 pytestmark = pytest.mark.slow
 

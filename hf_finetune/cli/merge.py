@@ -8,7 +8,7 @@ import click
 from hf_finetune.cli.run import prepare_libraries
 
 if TYPE_CHECKING:
-    from hf_finetune.merged_weights import Way
+    from hf_finetune.ship.merged_weights import Way
 
 takes_recipe = click.option("--recipe", metavar="FILE", help="The run's recipe, where it is not where it was.")
 
@@ -33,10 +33,10 @@ def merge(run: str, full_precision: bool, dtype: str, max_shard_size: str, max_k
     """
     prepare_libraries()
     from hf_finetune.card import write_card
-    from hf_finetune.finished import read_finished
-    from hf_finetune.merge import merge as merge_run
-    from hf_finetune.merged_weights import as_bytes
     from hf_finetune.report import Report
+    from hf_finetune.ship.finished import read_finished
+    from hf_finetune.ship.merge import merge as merge_run
+    from hf_finetune.ship.merged_weights import as_bytes
 
     folder, size = Path(run), as_bytes(max_shard_size)
     way: Way = "full precision" if full_precision else "dequantised"

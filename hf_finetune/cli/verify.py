@@ -21,8 +21,8 @@ def verify(run: str, rows: int, python: str | None, recipe: str | None) -> None:
     """
     prepare_libraries()
     from hf_finetune.card import write_card
-    from hf_finetune.finished import read_finished
-    from hf_finetune.verify import verify as verify_run
+    from hf_finetune.ship.finished import read_finished
+    from hf_finetune.ship.verify import verify as verify_run
 
     folder = Path(run)
     verify_run(read_finished(folder, recipe), rows, python, click.echo)

@@ -121,7 +121,8 @@ def adapter_keys(model: Any) -> "list[str] | None":
         return None
     from peft import get_peft_model_state_dict
 
-    return sorted(get_peft_model_state_dict(model, save_embedding_layers=False))
+    name = next(iter(model.peft_config))
+    return sorted(get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False))
 
 
 def stops_of(model: Any) -> list[int]:

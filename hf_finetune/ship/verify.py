@@ -13,9 +13,9 @@ from typing import Any
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import RecipeError, first_line, plural
 from hf_finetune.files import read_json, sha256, write_json
-from hf_finetune.finished import Finished
-from hf_finetune.published import faults_of_adapter, faults_of_merged, in_a_line, snippet_of
 from hf_finetune.recipe import Recipe
+from hf_finetune.ship.finished import Finished
+from hf_finetune.ship.published import faults_of_adapter, faults_of_merged, in_a_line, snippets_of
 
 SCRIPT = Path(__file__).parent / "clean_process.py"
 RECORD = "verified.json"
@@ -61,6 +61,8 @@ def verify(finished: Finished, num_rows: int, python: str | None = None, say: Ca
         given = _given(finished, folder / part, asked, python or sys.executable)
         record[part] = _checked(finished, chat, sample, part, asked, given)
         say(f"          {_in_words(record[part])}")
+        if part == "adapter":
+            record |= _of_several(finished, asked, given, python or sys.executable)
     if not python:
         write_json(folder / RECORD, record)
 
@@ -85,7 +87,7 @@ def _asked(finished: Finished, chat: ChatFormat, sample: Sample, folder: Path) -
     recipe = finished.recipe
     wanted = [choices or [recipe.completion(row)] for row, choices in zip(sample.rows, sample.choices, strict=True)]
     return {
-        "snippet": snippet_of(folder),
+        "snippet": snippets_of(folder)[0],
         "rows": [
             {"prompt": recipe.prompt(row), "completions": [chat.completion_ids(one) for one in own]}
             for row, own in zip(sample.rows, wanted, strict=True)
@@ -222,6 +224,25 @@ def _predictions(finished: Finished, sample: Sample, given: dict[str, Any]) -> l
         for row, choices in zip(given["rows"], sample.choices, strict=True)
     ]
     return [finished.recipe.parse(text) for text in texts]
+
+
+def _of_several(finished: Finished, asked: dict[str, Any], given: dict[str, Any], python: str) -> dict[str, Any]:
+    """What verified.json says of several adapters on one base: here the one, twice; nothing where the card does not.
+
+    Raises:
+        RecipeError: when they do not both answer as it does alone.
+    """
+    snippet = next((one for one in snippets_of(finished.adapter) if "adapter_names=" in one), None)
+    if snippet is None:
+        return {}
+    found = _given(finished, finished.adapter, asked | {"snippet": snippet, "rows": []}, python)
+    alone = given["printed"].rstrip("\n")
+    if found["printed"].rstrip("\n") != str([alone, alone]):
+        raise RecipeError(
+            f"{finished.adapter}: in one batch two adapters print {found['printed'].strip()}, alone {alone!r}. "
+            f"Do not push it."
+        )
+    return {"several": {"snippet": snippet, "answer": found["printed"].rstrip("\n"), "versions": found["versions"]}}
 
 
 def _faults_of_answers(recipe: Recipe[Any], sample: Sample, was: Sequence[Any], now: Sequence[Any]) -> list[str]:

@@ -11,10 +11,10 @@ from hf_finetune.asking import ask, marked
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import RecipeError, plural
 from hf_finetune.files import sha256, whole_folder
-from hf_finetune.finished import Finished
 from hf_finetune.intervals import bootstrap_intervals, gain_over
-from hf_finetune.merged_weights import Way, make_readable, write_merged
 from hf_finetune.model import BaseModel, load_adapter, load_base_model
+from hf_finetune.ship.finished import Finished
+from hf_finetune.ship.merged_weights import Way, make_readable, write_merged
 from hf_finetune.tuned import check_vocabulary
 
 if TYPE_CHECKING:

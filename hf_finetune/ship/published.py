@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import first_line, plural
 from hf_finetune.files import read_json, sha256
-from hf_finetune.finished import Finished
+from hf_finetune.ship.finished import Finished
 
 if TYPE_CHECKING:
     import torch
@@ -26,13 +26,13 @@ _LOCAL_PATH = re.compile(r"(?<![\w.:/])(/(?:home|root|tmp|Users|mnt|workspace)/[
 _SNIPPET = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
-def snippet_of(folder: Path) -> str | None:
-    """The card's first Python snippet: how the model is loaded and asked; None where there is none."""
+def snippets_of(folder: Path) -> list[str]:
+    """The card's Python snippets; the first one shows how the model is loaded and asked."""
     try:
-        found = _SNIPPET.search((folder / CARD).read_text(encoding="utf-8"))
+        card = (folder / CARD).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        return None
-    return found[1].removesuffix("\n") if found else None
+        return []
+    return [found.removesuffix("\n") for found in _SNIPPET.findall(card)]
 
 
 def faults_of_adapter(finished: Finished, folder: Path) -> list[str]:
@@ -60,7 +60,7 @@ def _faults_of_files(folder: Path, known: tuple[str, ...]) -> Iterator[str]:
             yield f"{name}: is no part of what is pushed. Remove it."
         elif path.suffix in (".json", ".md", ".jinja", ".yaml", ".txt"):
             yield from _faults_of_text(name, path)
-    if snippet_of(folder) is None:
+    if not snippets_of(folder):
         yield f"{CARD}: has no Python snippet that loads the model. Write the card again: hf-finetune card RUN."
 
 
