@@ -119,7 +119,7 @@ def verified(given: Run, found: Report) -> dict[str, Any]:
     return {
         "adapter": part(usage_snippet(given, found), "neutral") | figures,
         "merged": part(usage_snippet(given, found, "merged"), "```\nfenced\n```") | figures | {"reproduced": 0.8666},
-        "several": part("print('two adapters')", "two adapters"),
+        "several": part(usage_snippet(given, found, "several"), "['neutral', 'neutral']"),
     }
 
 
@@ -231,7 +231,7 @@ def test_the_parts_come_in_one_order() -> None:
         "All settings",
         "peak memory", "loss_curve.png", "## Numerics", "Environment and versions", "## How to use it",
         "### The adapter",
-        "### The merged weights", "### With vLLM", "### Several adapters on one base", "## Citation",
+        "### Several adapters on one base", "### The merged weights", "### With vLLM", "## Citation",
     ]  # fmt: skip
     places = [card.find(part) for part in parts]
     assert -1 not in places
@@ -340,8 +340,9 @@ def test_rows_that_are_not_public_are_not_quoted_unless_that_is_asked_for() -> N
     assert json.dumps(found.example_prompt) in shown
     assert "4711" in shown
     assert "**The question below is a row of `rows.csv`, which is not public:**" in shown
-    of_several = {"several": {"snippet": usage_snippet(run, found, show_rows=True), "answer": "neutral"}}
-    assert "Several adapters" not in render_card(run, given, found, of_several)
+    of_several = {"several": {"snippet": usage_snippet(run, found, "several", show_rows=True), "answer": "['x', 'y']"}}
+    assert "['x', 'y']" not in render_card(run, given, found, of_several)
+    assert "['x', 'y']" in render_card(run, given, found, of_several, show_rows=True)
 
 
 def test_public_rows_are_quoted() -> None:
@@ -483,13 +484,22 @@ def test_rows_left_out_and_remarks_are_told() -> None:
 def test_the_snippets_are_python(settings: dict[str, Any], has_chat_template: bool) -> None:
     base = base_model("ns/base", COMMIT) | {"has_chat_template": has_chat_template}
     run = a_run(settings=settle([Layer("recipe", settings)]).as_json(), base_model=base)
-    for form, ways in (("adapter", 3), ("merged", 2)):
+    for form, ways in (("adapter", 4), ("merged", 2)):
         card = render_card(run, data(), merged(a_report()), form=form)
         snippets = re.findall(r"```python\n(.*?)```", card, re.S)
         assert len(snippets) == ways
         for snippet in snippets:
             compile(snippet, "card", "exec")
         assert (f'revision="{COMMIT}"' in snippets[0]) == (form == "adapter")
+
+
+def test_dora_is_not_shown_where_it_cannot_be_used() -> None:
+    """Neither PEFT's mixed batches nor vLLM take it."""
+    run = a_run(settings=settle([Layer("recipe", {"use_dora": True})]).as_json())
+    card = render_card(run, data(), a_report())
+    assert "### The adapter" in card
+    assert "Several adapters" not in card
+    assert "vLLM" not in card
 
 
 def test_a_config_file_is_named_on_the_card_without_its_folder() -> None:

@@ -115,7 +115,7 @@ def test_the_card_says_what_the_report_says(demo: Path) -> None:
 
 def test_the_cards_snippet_runs_where_this_package_is_not(demo: Path, tmp_path: Path) -> None:
     card = (demo / "adapter" / "README.md").read_text()
-    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.S)
+    snippet = re.findall(r"```python\n(.*?)```", card, re.S)[0]
     shutil.copytree(demo / "adapter", tmp_path, dirs_exist_ok=True)
     shutil.copytree(BASE_MODEL, tmp_path / BASE_MODEL.name)
     (tmp_path / "snippet.py").write_text(NOT_HERE + snippet)

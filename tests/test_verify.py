@@ -1,5 +1,6 @@
 """What would be pushed gives the run's figures again in a clean process; every planted fault is caught and named."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from conftest import make_base, run_cli, sample_rows, write_rows
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json, read_jsonl, sha256, write_json, write_jsonl
 from hf_finetune.ship.finished import read_finished
+from hf_finetune.ship.merged_weights import make_readable
 from hf_finetune.ship.verify import verify
 
 pytestmark = pytest.mark.slow
@@ -25,7 +27,7 @@ WORDS = ("few_shot=0", "lora_r=4", "learning_rate=0.01", "report_to=none", "num_
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a base of its own, and in `run` a finished run on it whose adapter was merged."""
     folder = tmp_path_factory.mktemp("verified")
-    make_base(folder / "tiny-base")
+    make_readable(make_base(folder / "tiny-base"), 2)  # transformers 5 writes what 4 cannot read
     write_rows(folder / "rows.jsonl", sample_rows(20))
     model = f"model_name_or_path={folder / 'tiny-base'}"
     done = run_cli("run", "finsent", "--data", "rows.jsonl", *WORDS, model, "output_dir=run", cwd=folder)
@@ -309,6 +311,14 @@ def test_a_good_run_is_verified_and_its_card_tells_what_it_printed(run: Path) ->
         assert f"{record['snippet']}\n```\n" in card
         assert f"\n{record['answer']}\n" in card
         assert "has not been executed yet; `hf-finetune verify`" not in card.partition("vLLM")[0]
+
+
+@pytest.mark.skipif("HF_FINETUNE_TRANSFORMERS_4" not in os.environ, reason="no interpreter with transformers 4 named")
+def test_transformers_4_and_an_older_peft_give_the_figures_again(run: Path) -> None:
+    told: list[str] = []
+    verify(read_finished(run), 8, os.environ["HF_FINETUNE_TRANSFORMERS_4"], told.append)
+    assert sum("transformers 4." in line and "peft 0.17." in line for line in told) == 2
+    assert not (run / "verified.json").exists()
 
 
 def test_an_interpreter_that_cannot_be_started_is_told(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -112,12 +113,13 @@ def _given(finished: Finished, folder: Path, asked: dict[str, Any], python: str)
         if not base.commit:
             (place / base.name).symlink_to(Path(base.location).resolve())
         output = Path(name) / "given.json"
-        command = [python, "-I", str(SCRIPT)]
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         asked = asked | {"output": str(output)}
         try:
             done = subprocess.run(
-                command, cwd=place, input=json.dumps(asked), capture_output=True, text=True, check=False
-            )
+                [python, "-c", SCRIPT.read_text(encoding="utf-8")], cwd=place, env=environment,
+                input=json.dumps(asked), capture_output=True, text=True, check=False,
+            )  # fmt: skip
         except OSError as error:
             raise RecipeError(
                 f"--python {python}: cannot be started ({error.strerror}). Name an interpreter."
