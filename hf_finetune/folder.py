@@ -13,8 +13,8 @@ LOCK = "run.lock"
 HOLDER = "run.lock.holder"
 """Who holds the lock, in words. The lock is filelock's alone: where there is no flock, it keeps a record in it."""
 RUN_FILES = (
-    "verified.json merged report.json report.md report.html answers.jsonl evaluation adapter loss_curve.png "
-    "training_log.jsonl checkpoints splits data.json progress.json run.json"
+    "verified.json merged_answers.jsonl merged .merged.partial report.json report.md report.html answers.jsonl "
+    "evaluation adapter loss_curve.png training_log.jsonl checkpoints splits data.json progress.json run.json"
 ).split()
 """What a run leaves in its folder, and so what --overwrite removes; run.json last, so that a kill leaves a run."""
 

@@ -251,6 +251,12 @@ def test_generation_stops_at_the_end_that_was_trained(tmp_path: Path, before: An
     assert read_json(tmp_path / "generation_config.json") == {"eos_token_id": after, "do_sample": False}
 
 
+def test_a_base_without_a_generation_config_gets_one(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", {"eos_token_id": 5})
+    make_readable(tmp_path, 5)
+    assert read_json(tmp_path / "generation_config.json") == {"eos_token_id": [5]}
+
+
 @pytest.mark.parametrize(("size", "count"), [("5GB", 5 * 10**9), ("500mb", 5 * 10**8)])
 def test_sizes_are_read(size: str, count: int) -> None:
     assert as_bytes(size) == count

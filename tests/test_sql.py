@@ -103,6 +103,20 @@ def test_no_rows_of_two_columns_are_not_no_rows_of_one() -> None:
     assert not is_wanted(Result([], 2), Wanted((Tied(Counter(), 0),), 1))
 
 
+@pytest.mark.parametrize(
+    ("gold", "other"),
+    [
+        ("SELECT label FROM goods ORDER BY 1.5", "SELECT label FROM goods"),
+        ("SELECT stock AS c, shelf AS stock FROM goods ORDER BY stock", None),
+        ("SELECT label FROM goods ORDER BY label COLLATE NOCASE LIMIT 3", None),
+    ],
+)
+def test_odd_sort_keys_are_read_as_sqlite_reads_them(gold: str, other: str | None, databases: dict[str, Path]) -> None:
+    """A number that is no place sorts nothing, and an alias goes before a column of that name."""
+    turned = other or gold.replace(" LIMIT", ", good_id LIMIT") if "LIMIT" in gold else other or f"{gold}, good_id DESC"
+    assert mark_query(gold, turned, database=databases["shop"])["execution_accuracy"] == 1.0
+
+
 def test_an_order_counts_only_between_rows_that_differ_in_the_sort_key(databases: dict[str, Path]) -> None:
     gold, where = "SELECT label FROM goods ORDER BY shelf", databases["shop"]
     another_way_round = "SELECT label FROM goods ORDER BY shelf, good_id DESC"

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,10 @@ ADAPTER_FAULTS: dict[str, tuple[Plant, str]] = {
     "arguments as a pickle": (file_named("training_args.bin"), r"training_args.bin: is no part of what is pushed"),
     "an optimizer": (file_named("optimizer.pt"), r"optimizer.pt: is no part"),
     "a token": (in_card("## Data", "hf_" + "a1B2" * 9), r"README.md: holds an access token"),
-    "a path in the card": (in_card("## Data", "/home/me/data"), r"README.md: names /home/me/data, a path of this"),
+    "a path in the config": (
+        config(auto_mapping="/home/me/x"),
+        r"adapter_config.json: names /home/me/x, a path of this",
+    ),
     "no snippet": (in_card("```python", "```"), r"README.md: has no Python snippet"),
     "no card": (lambda run: (run / "adapter" / "README.md").unlink(), r"README.md: has no Python snippet"),
     "a base that is a path": (
@@ -239,6 +243,10 @@ def without_head(held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: own for name, own in held.items() if name != "lm_head.weight"}
 
 
+def cut(path: Path) -> None:
+    path.write_text(path.read_text()[:-5])
+
+
 def silent_template(run: Path) -> None:
     (run / "merged" / "chat_template.jinja").write_text("{{ messages[0].content }}")
 
@@ -261,6 +269,15 @@ MERGED_FAULTS: dict[str, tuple[Plant, str]] = {
     "the end of answers lost": (
         in_merged("generation_config.json", lambda own: own.update(eos_token_id=0)),
         r"does not stop at token 2",
+    ),
+    "no tokenizer's config": (
+        without("tokenizer_config.json"),
+        r"tokenizer_config.json: is missing, so nobody can ask",
+    ),
+    "damaged JSON": (lambda run: cut(run / "merged" / "generation_config.json"), r"generation_config.json: is damaged"),
+    "weights of which nothing is known": (
+        lambda run: edit(run / "report.json", lambda report: report.update(merged={})),
+        r"dtype bfloat16, merged as None",
     ),
     "no tokenizer": (without("tokenizer*"), r"tokenizer.json: is missing, so nobody can ask the model"),
     "a tokenizer of version 5 alone": (
@@ -324,6 +341,20 @@ def test_transformers_4_and_an_older_peft_give_the_figures_again(run: Path) -> N
 def test_an_interpreter_that_cannot_be_started_is_told(run: Path) -> None:
     with pytest.raises(RecipeError, match=r"--python /nowhere/python: cannot be started"):
         verify(read_finished(run), 8, "/nowhere/python", say=print)
+
+
+def test_answers_that_are_not_all_there_are_told(run: Path) -> None:
+    write_jsonl(run / "answers.jsonl", read_jsonl(run / "answers.jsonl")[1:])
+    with pytest.raises(RecipeError, match=r"has \d+ answers to \d+ test rows. Make the run again"):
+        read_finished(run)
+
+
+def test_the_interpreter_may_be_named_from_here(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run.parent / "bin").symlink_to(Path(sys.executable).parent)
+    monkeypatch.chdir(run.parent)
+    told: list[str] = []
+    verify(read_finished(run), 2, f"bin/{Path(sys.executable).name}", told.append)
+    assert len(told) == 4
 
 
 def test_a_run_that_is_not_finished_is_refused(run: Path) -> None:

@@ -33,6 +33,7 @@ def merge(run: str, full_precision: bool, dtype: str, max_shard_size: str, max_k
     """
     prepare_libraries()
     from hf_finetune.card import write_card
+    from hf_finetune.folder import held
     from hf_finetune.report import Report
     from hf_finetune.ship.finished import read_finished
     from hf_finetune.ship.merge import merge as merge_run
@@ -40,8 +41,10 @@ def merge(run: str, full_precision: bool, dtype: str, max_shard_size: str, max_k
 
     folder, size = Path(run), as_bytes(max_shard_size)
     way: Way = "full precision" if full_precision else "dequantised"
-    merge_run(read_finished(folder, recipe), way, dtype, size, max_kl, click.echo)
-    write_card(folder)
+    finished = read_finished(folder, recipe)
+    with held(folder):
+        merge_run(finished, way, dtype, size, max_kl, click.echo)
+        write_card(folder)
     found = Report.read(folder).merged
     likeness = f"KL {found['kl_per_token']:.2g} nats a token, {found['top1_agreement']:.2%} of next tokens the same"
     click.echo(f"merged    {folder / 'merged'}: {likeness}")

@@ -21,11 +21,15 @@ def verify(run: str, rows: int, python: str | None, recipe: str | None) -> None:
     """
     prepare_libraries()
     from hf_finetune.card import write_card
+    from hf_finetune.folder import held
     from hf_finetune.ship.finished import read_finished
     from hf_finetune.ship.verify import verify as verify_run
 
     folder = Path(run)
-    verify_run(read_finished(folder, recipe), rows, python, click.echo)
+    finished = read_finished(folder, recipe)
+    with held(folder):
+        verify_run(finished, rows, python, click.echo)
+        if not python:
+            write_card(folder)
     if not python:
-        write_card(folder)
         click.echo(f"verified  {folder / 'verified.json'}")

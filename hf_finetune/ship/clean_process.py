@@ -57,7 +57,6 @@ def answer(asked: dict[str, Any]) -> dict[str, Any]:
         "keys": adapter_keys(model),
         "embeddings": model.get_input_embeddings().weight.shape[0],
         "highest_token": max(tokenizer.get_vocab().values()),
-        "stops": stops_of(model),
         "quantised": bool(getattr(model, "is_quantized", False)),
         "versions": versions(),
     }
@@ -123,12 +122,6 @@ def adapter_keys(model: Any) -> "list[str] | None":
 
     name = next(iter(model.peft_config))
     return sorted(get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False))
-
-
-def stops_of(model: Any) -> list[int]:
-    """The tokens that the model itself stops at."""
-    stops = model.generation_config.eos_token_id
-    return stops if isinstance(stops, list) else [] if stops is None else [stops]
 
 
 def versions() -> dict[str, str]:

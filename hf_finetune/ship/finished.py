@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.chat import ChatFormat
-from hf_finetune.errors import RecipeError, first_line
+from hf_finetune.errors import RecipeError, first_line, plural
 from hf_finetune.files import read_jsonl, sha256
 from hf_finetune.model import BaseModel, find_base_model, load_tokenizer
 from hf_finetune.recipe import ENTRY_POINT_GROUP, Recipe, load_recipe, recipe_file
@@ -68,6 +68,10 @@ def read_finished(folder: Path, recipe: str | None = None) -> Finished:
         answers = read_jsonl(folder / "answers.jsonl")
     except (OSError, ValueError) as error:
         raise RecipeError(f"{folder}: its answers cannot be read ({first_line(error)}). Make the run again.") from error
+    if len(rows) != len(answers):
+        raise RecipeError(
+            f"{folder}: has {plural(len(answers), 'answer')} to {plural(len(rows), 'test row')}. Make the run again."
+        )
     return Finished(folder, run, report, settings, loaded, rows, answers)
 
 

@@ -7,10 +7,10 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.asking import ask, marked
+from hf_finetune.asking import Given, ask, marked
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import RecipeError, plural
-from hf_finetune.files import sha256, whole_folder
+from hf_finetune.files import sha256, whole_folder, write_jsonl
 from hf_finetune.intervals import bootstrap_intervals, gain_over
 from hf_finetune.model import BaseModel, load_adapter, load_base_model
 from hf_finetune.ship.finished import Finished
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_KL = 0.01
 """Nats a token. Merges that went wrong have more than 0.1, those into a full-precision base 0.001 to 0.003."""
+ANSWERS = "merged_answers.jsonl"
+"""What merged weights gave to each test row: text, and what the gold answer cost."""
 COMPARED_ROWS = 32
 COMPARED_TOKENS = 1024
 """Of the prompts and gold answers of so many test rows; the logits of a token may take half a megabyte."""
@@ -39,31 +41,38 @@ def merge(
     import torch
 
     base, chat, folder = finished.base(), finished.chat(), finished.folder / "merged"
+    if not (finished.settings.load_in_4bit or finished.settings.load_in_8bit):
+        way = "full precision"  # that is what was evaluated
     with whole_folder(folder) as temporary:
         say(f"merge     {base.name} and the adapter, {way}, {dtype}")
         write_merged(base, finished.adapter, finished.settings, way, getattr(torch, dtype), shard_bytes, temporary)
         make_readable(temporary, finished.run.base_model["stop_token_id"])
         say(f"compare   with the adapter, on {plural(len(finished.rows), 'test row')}")
-        found = _compared(finished, base, chat, temporary, dtype)
+        found, lines = _compared(finished, base, chat, temporary, dtype)
         _refuse_another_model(finished, found, max_kl)
         files = {path.name: sha256(path) for path in sorted(temporary.glob("*.safetensors"))}
+    (finished.folder / "verified.json").unlink(missing_ok=True)  # it was of other weights
+    write_jsonl(finished.folder / ANSWERS, lines)
     facts = {"way": way, "dtype": dtype, **found, "files": files}
     replace(finished.report, merged=facts).write(finished.folder)
 
 
-def _compared(finished: Finished, base: BaseModel, chat: ChatFormat, merged: Path, dtype: str) -> dict[str, Any]:
-    """How like the adapter merged weights are: in what they foretell, and in the task's metrics."""
+def _compared(
+    finished: Finished, base: BaseModel, chat: ChatFormat, merged: Path, dtype: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """How like the adapter merged weights are, in what they foretell and in the task's metrics; and their answers."""
     recipe, rows = finished.recipe, finished.rows
     some = rows[:COMPARED_ROWS]
     texts = [chat.prompt_ids(recipe.prompt(row)) + chat.completion_ids(recipe.completion(row)) for row in some]
     before = _foretold_by_adapter(finished, base, texts)
     gc.collect()  # else both models would be in memory
-    after, answers = _asked(finished, chat, merged, dtype, texts)
+    after, given = _asked(finished, chat, merged, dtype, texts)
+    answers = [marked(recipe, row, own).prediction for row, own in zip(rows, given, strict=True)]
     divergences, agreements = zip(*map(_unlike, before, after), strict=True)
     tokens = sum(map(len, divergences))
     adapter = [recipe.parse(line["tuned"]["text"]) for line in finished.answers]
     intervals = bootstrap_intervals(recipe, rows, {"tuned": [answers], "adapter": [adapter]})
-    return {
+    found = {
         "kl_per_token": max(0.0, sum(float(own.sum()) for own in divergences) / tokens),  # sums round below zero
         "top1_agreement": sum(float(own.sum()) for own in agreements) / tokens,
         "tokens": tokens,
@@ -71,6 +80,7 @@ def _compared(finished: Finished, base: BaseModel, chat: ChatFormat, merged: Pat
         "rows": len(rows),
         "interval": intervals[gain_over("adapter")],
     }
+    return found, [{"text": own.text or "", "gold_loss": own.gold_loss} for own in given]
 
 
 def _foretold_by_adapter(finished: Finished, base: BaseModel, texts: Sequence[list[int]]) -> list["torch.Tensor"]:
@@ -80,15 +90,14 @@ def _foretold_by_adapter(finished: Finished, base: BaseModel, texts: Sequence[li
 
 def _asked(
     finished: Finished, chat: ChatFormat, merged: Path, dtype: str, texts: Sequence[list[int]]
-) -> tuple[list["torch.Tensor"], list[Any]]:
-    """What merged weights foretell, and what they answer to the test rows."""
-    settings = finished.settings.model_copy(update={"dtype": dtype})
+) -> tuple[list["torch.Tensor"], list[Given]]:
+    """What merged weights foretell, and what they give to the test rows."""
+    settings = finished.settings.model_copy(update={"dtype": dtype, "num_samples": 0})
     model = load_base_model(BaseModel("merged", str(merged), None, None), settings, as_saved=True)
     check_vocabulary(model, chat, "merged")
     foretold = list(_foretold(model, texts))
     recipe, rows = finished.recipe, finished.rows
-    given = ask(model, chat, recipe, rows, finished.report.max_new_tokens, settings, name="merged")
-    return foretold, [marked(recipe, row, own).prediction for row, own in zip(rows, given, strict=True)]
+    return foretold, ask(model, chat, recipe, rows, finished.report.max_new_tokens, settings, name="merged")
 
 
 def _foretold(model: Any, texts: Sequence[list[int]]) -> Iterator["torch.Tensor"]:

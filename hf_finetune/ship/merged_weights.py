@@ -19,6 +19,7 @@ from hf_finetune.model import (
 )
 from hf_finetune.resolve import explaining_refusals
 from hf_finetune.settings import Settings
+from hf_finetune.ship.published import BESIDE_WEIGHTS
 
 if TYPE_CHECKING:
     import torch
@@ -28,9 +29,7 @@ Way = Literal["dequantised", "full precision"]
 
 PREFIX = "base_model.model."
 """What PEFT puts before a module's name in an adapter's file."""
-TEXTS = ("*.json", "*.jinja", "*.model", "*.txt", "tokenizer*", "LICENSE*", "NOTICE*", "USE_POLICY*")
-"""What lies beside a base's weights and goes with merged ones."""
-NOT_TAKEN = ("*.index.json", "adapter_config.json", "adapter_*.json", "training_args*", "trainer_state.json")
+WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
 
 Tensors = dict[str, "torch.Tensor"]
 
@@ -45,7 +44,8 @@ def base_files(base: BaseModel) -> Path:
         base.name, base.commit, "base model", file="config.json", other="Name another.",
         instead="name a folder of your own",
     ):  # fmt: skip
-        return Path(snapshot_download(base.name, revision=base.commit, allow_patterns=["*.safetensors", *TEXTS]))
+        wanted = [*WEIGHTS, *BESIDE_WEIGHTS]
+        return Path(snapshot_download(base.name, revision=base.commit, allow_patterns=wanted, ignore_patterns=["*/*"]))
 
 
 def write_merged(
@@ -291,8 +291,7 @@ class _Shards:
 
 def _copy_texts(files: Path, folder: Path) -> None:
     """Copies the base's config, tokenizer, chat template and licence, as they are."""
-    left_out = {path for pattern in NOT_TAKEN for path in files.glob(pattern)}
-    for path in {path for pattern in TEXTS for path in files.glob(pattern)} - left_out:
+    for path in {path for pattern in BESIDE_WEIGHTS for path in files.glob(pattern)}:
         if path.is_file():
             shutil.copy(path, folder / path.name)
 
@@ -329,7 +328,9 @@ def make_readable(folder: Path, stop_token_id: int) -> None:
     stops = stops if isinstance(stops, list) else [] if stops is None else [stops]
     if stop_token_id not in stops:
         generation["eos_token_id"] = [stop_token_id, *stops]
-        write_json(path, generation)
+    elif not path.is_file():
+        generation["eos_token_id"] = stops
+    write_json(path, generation)
 
 
 def _name_rope_for_version_4(config: dict[str, Any]) -> None:

@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 CARD = "README.md"
 PICTURES = ("*.png", "*.svg", ".eval_results/*.yaml")
 ADAPTER = (CARD, "adapter_config.json", "adapter_model.safetensors", *PICTURES)
-MERGED = (
-    CARD, "config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*",
-    "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.jinja", "LICENSE*",
-    "NOTICE*", "USE_POLICY*", *PICTURES,
+BESIDE_WEIGHTS = (
+    "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*",
+    "merges.txt", "tekken.json", "*.model", "*.jinja", "chat_template.json", "preprocessor_config.json",
+    "processor_config.json", "LICENSE*", "NOTICE*", "USE_POLICY*",
 )  # fmt: skip
+"""What of a base's files goes with merged weights."""
+MERGED = (CARD, "model*.safetensors", "model.safetensors.index.json", *BESIDE_WEIGHTS, *PICTURES)
 
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
-_LOCAL_PATH = re.compile(r"(?<![\w.:/])(/(?:home|root|tmp|Users|mnt|workspace)/[\w./-]+)|\b[A-Z]:\\\\?\w+")
-_SNIPPET = re.compile(r"```python\n(.*?)```", re.DOTALL)
+_LOCAL_PATH = re.compile(r"(?<![\w.:/])(/(?:home|root|tmp|Users|mnt|workspace)/[\w./-]+)|\b[A-Z]:\\\\\w+")
+_SNIPPET = re.compile(r"^```python\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
+_USAGE = "\n## How to use it\n"
 
 
 def snippets_of(folder: Path) -> list[str]:
@@ -32,7 +35,7 @@ def snippets_of(folder: Path) -> list[str]:
         card = (folder / CARD).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return []
-    return [found.removesuffix("\n") for found in _SNIPPET.findall(card)]
+    return _SNIPPET.findall(card.partition(_USAGE)[2])
 
 
 def faults_of_adapter(finished: Finished, folder: Path) -> list[str]:
@@ -68,7 +71,9 @@ def _faults_of_text(name: str, path: Path) -> Iterator[str]:
     text = path.read_text(encoding="utf-8", errors="replace")
     if _TOKEN.search(text):
         yield f"{name}: holds an access token. Take it out, and revoke it on the Hub."
-    if name != "tokenizer.json" and (found := _LOCAL_PATH.search(text)):  # its pieces of words may look like paths
+    # The card's own check knows what it quotes, and pieces of words may look like paths.
+    is_free = name == CARD or name.startswith(("tokenizer.json", "vocab.", "merges."))
+    if not is_free and (found := _LOCAL_PATH.search(text)):
         yield f"{name}: names {found[0]}, a path of this machine. Take it out."
 
 
@@ -137,29 +142,42 @@ def _faults_of_weights(finished: Finished, folder: Path) -> Iterator[str]:
     for own in (config, config.get("text_config") or {}):
         if "rope_parameters" in own and "rope_theta" not in own:
             yield "config.json: has no rope_theta, so transformers 4 takes 10,000 for it. Merge again."
-    here = {path.name: sha256(path) for path in folder.glob("*.safetensors")}
-    wrong = sorted(name for name in here.keys() | facts["files"].keys() if here.get(name) != facts["files"].get(name))
+    here, known = {path.name: sha256(path) for path in folder.glob("*.safetensors")}, facts.get("files", {})
+    wrong = sorted(name for name in here.keys() | known.keys() if here.get(name) != known.get(name))
     if wrong:
         yield f"{wrong[0]}: is missing or not the file that was compared with the adapter. Merge again."
 
 
 def _faults_of_texts(finished: Finished, folder: Path) -> Iterator[str]:
     """What goes with a merged model's weights: tokenizer, chat template and the token that ends answers."""
-    missing = [name for name in ("tokenizer.json", "tokenizer_config.json") if not (folder / name).is_file()]
-    if missing and not list(folder.glob("*.model")):
+    has_words = (folder / "tokenizer.json").is_file() or list(folder.glob("*.model"))
+    missing = ["tokenizer.json"] if not has_words else []
+    missing += [] if (folder / "tokenizer_config.json").is_file() else ["tokenizer_config.json"]
+    if missing:
         yield f"{missing[0]}: is missing, so nobody can ask the model. Merge again."
         return
-    config: dict[str, Any] = read_json(folder / "tokenizer_config.json")
+    config, path = _object(folder / "tokenizer_config.json"), folder / "generation_config.json"
+    generation = _object(path) if path.is_file() else {}
+    if config is None or generation is None:
+        yield f"{path.name if config is not None else 'tokenizer_config.json'}: is damaged. Merge again."
+        return
     if config.get("tokenizer_class") == "TokenizersBackend":
         yield "tokenizer_config.json: names the class TokenizersBackend, which transformers 4 lacks. Merge again."
     has_template = bool(config.get("chat_template")) or (folder / "chat_template.jinja").is_file()
     if finished.run.base_model["has_chat_template"] and not has_template:
         yield "chat_template.jinja: is missing, so questions are asked otherwise than in training. Merge again."
-    path = folder / "generation_config.json"
-    stops = read_json(path).get("eos_token_id") if path.is_file() else None
+    stops = generation.get("eos_token_id")
     stop = finished.run.base_model["stop_token_id"]
     if stop not in (stops if isinstance(stops, list) else [stops]):
         yield f"generation_config.json: does not stop at token {stop}, which ends the trained answers. Merge again."
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    """The object of a JSON file; None where it holds none."""
+    try:
+        return dict(read_json(path))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def in_a_line(faults: list[str]) -> str:

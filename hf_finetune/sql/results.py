@@ -68,7 +68,8 @@ class Reference:
         if window != slice(None):
             whole.set("limit", None)
             whole.set("offset", None)
-        if further and (not isinstance(whole, exp.Select) or tree.args.get("distinct")):
+        is_collated = any(key.find(exp.Collate) for key in keys)  # what sorts as equal is then not the same
+        if is_collated or (further and (not isinstance(whole, exp.Select) or tree.args.get("distinct"))):
             return cls(query, None, 0, places, window)
         if isinstance(whole, exp.Select):
             whole = whole.select(*further)
@@ -124,16 +125,15 @@ def _number(clause: exp.Expr | None) -> int | None:
 
 def _place(key: exp.Expr, tree: exp.Expr) -> int | None:
     """Which column of the result a sort key is: by its number, its alias, or because it is the same expression."""
-    if isinstance(key, exp.Literal) and not key.is_string:
+    if isinstance(key, exp.Literal) and key.name.isdecimal():
         return int(key.name) - 1
     selects = tree.selects if isinstance(tree, exp.Query) else []
     if any(one.is_star for one in selects):
         return None
     name = key.name.lower() if isinstance(key, exp.Column) and not key.table else None
-    for place, one in enumerate(selects):
-        if one.unalias() == key or (name is not None and one.alias_or_name.lower() == name):
-            return place
-    return None
+    aliases = [place for place, one in enumerate(selects) if name is not None and one.alias_or_name.lower() == name]
+    same = [place for place, one in enumerate(selects) if one.unalias() == key]
+    return next(iter([*aliases, *same]), None)
 
 
 def _comparable(row: tuple[Any, ...]) -> tuple[Any, ...]:
