@@ -350,10 +350,9 @@ def test_answers_that_are_not_all_there_are_told(run: Path) -> None:
 
 
 def test_the_interpreter_may_be_named_from_here(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (run.parent / "bin").symlink_to(Path(sys.executable).parent)
     monkeypatch.chdir(run.parent)
     told: list[str] = []
-    verify(read_finished(run), 2, f"bin/{Path(sys.executable).name}", told.append)
+    verify(read_finished(run), 2, os.path.relpath(sys.executable), told.append)
     assert len(told) == 4
 
 
