@@ -13,10 +13,12 @@ LOCK = "run.lock"
 HOLDER = "run.lock.holder"
 """Who holds the lock, in words. The lock is filelock's alone: where there is no flock, it keeps a record in it."""
 RUN_FILES = (
-    "verified.json merged_answers.jsonl merged .merged.partial report.json report.md report.html answers.jsonl "
-    "evaluation adapter loss_curve.png training_log.jsonl checkpoints splits data.json progress.json run.json"
+    "report.json report.md report.html answers.jsonl evaluation adapter loss_curve.png training_log.jsonl checkpoints "
+    "splits data.json progress.json run.json"
 ).split()
 """What a run leaves in its folder, and so what --overwrite removes; run.json last, so that a kill leaves a run."""
+SHIPPED_FILES = ("verified.json", "merged_answers.jsonl", "merged", ".merged.partial")
+"""What merging and verifying a run leave there: of another run they are wrong."""
 
 
 def holds_run(folder: Path) -> bool:
@@ -83,7 +85,7 @@ def start_folder(folder: Path) -> None:
         RecipeError: when the disk refuses.
     """
     try:
-        for path in (folder / name for name in RUN_FILES):
+        for path in (folder / name for name in (*SHIPPED_FILES, *RUN_FILES)):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
     except OSError as error:
         raise RecipeError(
