@@ -351,9 +351,11 @@ def test_a_query_too_deep_to_walk_through_is_marked_in_no_time(text: str, dialec
 def test_golds_cut_anywhere_raise_nothing_but_recipe_errors(dialect: Dialect) -> None:
     gold = "SELECT DATE(a, '-1 day'), COUNT(*) FROM t WHERE b IN ('x', \"y\") GROUP BY 1 ORDER BY COUNT(*) DESC LIMIT 3"
     for end in range(len(gold)):
-        read_query(gold[:end])
-        template(gold[:end] or "x", dialect)
-        mark_query("SELECT a FROM t", gold[:end], schema="CREATE TABLE t (a DATE, b TEXT)", dialect=dialect)
+        cut = gold[:end]
+        assert read_query(cut) in (None, cut.strip())
+        assert template(cut or "x", dialect)
+        marks = mark_query("SELECT a FROM t", cut, schema="CREATE TABLE t (a DATE, b TEXT)", dialect=dialect)
+        assert marks["execution_accuracy"] == 0.0
 
 
 @pytest.mark.parametrize(
