@@ -113,9 +113,10 @@ class Report:
     notes: list[str] = field(default_factory=list)
     """What a reader must know to believe the figures."""
     merged: dict[str, Any] = field(default_factory=dict)
-    """Of the weights with the adapter merged in: how they were made (`way`, `dtype`), how far they are from the adapter
-    (`kl_per_token`, `top1_agreement`, over `tokens`), their `scores` on the test `rows`, the `interval` of the paired
-    difference in the primary metric, merged less adapter, and the hashes of their `files`; empty when not merged."""
+    """Of the weights with the adapter merged in: how they were made (`way`, `dtype`), their `likeness` to the adapter
+    in `prompts` and in `answers` (`kl_per_token`, `top1_agreement`, over `tokens`), their `scores` on the test `rows`,
+    the `interval` of the paired difference in the primary metric, merged less adapter, and the hashes of their `files`;
+    empty when not merged."""
 
     def gain_over(self, column: str) -> float:
         """Fine-tuned less another column, in the primary metric."""

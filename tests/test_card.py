@@ -98,9 +98,13 @@ def merged(given: Report) -> Report:
     return replace(
         given,
         merged={
-            "way": "dequantised", "dtype": "bfloat16", "kl_per_token": 1.4e-05, "top1_agreement": 0.9975,
-            "tokens": 1234, "scores": {"accuracy": 0.877, "macro_f1": 0.876}, "rows": 90, "interval": [-0.034, 0.011],
+            "way": "dequantised", "dtype": "bfloat16", "scores": {"accuracy": 0.877, "macro_f1": 0.876}, "rows": 90,
+            "interval": [-0.034, 0.011],
             "files": {"model.safetensors": "b" * 64},
+            "likeness": {
+                "prompts": {"kl_per_token": 1.4e-05, "top1_agreement": 0.9975, "tokens": 1234},
+                "answers": {"kl_per_token": 2.3e-06, "top1_agreement": 0.9982, "tokens": 568},
+            },
         },
     )  # fmt: skip
 
@@ -321,7 +325,8 @@ def test_the_merged_weights_have_a_card_of_their_own() -> None:
     assert {metric["type"]: metric["value"] for metric in metrics} == {"accuracy": 0.877, "macro_f1": 0.876}
     assert "merged into its dequantised weights, saved in bfloat16" in card
     assert "reach macro_f1 0.876 on 90 test rows, where the adapter on its base reaches 0.889" in card
-    assert "divergence is 1.4e-05 nats a token, and 0.9975 of the likeliest tokens are the same" in card
+    assert "| prompts | 1,234 | 1.4e-05 | 99.8 % |" in card
+    assert "| answers | 568 | 2.3e-06 | 99.8 % |" in card
     assert "| macro_f1 (primary) | 0.889 | 0.876 |" in card
     assert "95 % interval -0.034 to +0.011" in card
     assert "PeftModel" not in card

@@ -19,11 +19,13 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from hf_finetune.cli.merge import in_bytes
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json, write_json
 from hf_finetune.model import adapter_config, find_base_model, load_base_model
 from hf_finetune.settings import Settings
-from hf_finetune.ship.merged_weights import Way, as_bytes, make_readable, write_merged
+from hf_finetune.ship.merged_weights import Way, write_merged
+from hf_finetune.ship.readable import make_readable
 
 # PEFT 0.21 still asks transformers 5 by the attribute's old name.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -259,10 +261,10 @@ def test_a_base_without_a_generation_config_gets_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "count"), [("5GB", 5 * 10**9), ("500mb", 5 * 10**8)])
 def test_sizes_are_read(size: str, count: int) -> None:
-    assert as_bytes(size) == count
+    assert in_bytes(size) == count
 
 
 @pytest.mark.parametrize("size", ["5", "GB", "0GB", "-1GB", "5TB", "five GB"])
 def test_what_is_no_size_is_refused(size: str) -> None:
     with pytest.raises(RecipeError, match="Write it as 500MB or 5GB"):
-        as_bytes(size)
+        in_bytes(size)

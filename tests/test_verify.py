@@ -15,7 +15,7 @@ from conftest import make_base, run_cli, sample_rows, write_rows
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json, read_jsonl, sha256, write_json, write_jsonl
 from hf_finetune.ship.finished import read_finished
-from hf_finetune.ship.merged_weights import make_readable
+from hf_finetune.ship.readable import make_readable
 from hf_finetune.ship.verify import verify
 
 pytestmark = pytest.mark.slow

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hf_finetune.cli.run import prepare_libraries
+from hf_finetune.errors import RecipeError
 
 if TYPE_CHECKING:
     from hf_finetune.ship.merged_weights import Way
@@ -37,16 +38,34 @@ def merge(run: str, full_precision: bool, dtype: str, max_shard_size: str, max_k
     from hf_finetune.report import Report
     from hf_finetune.ship.finished import read_finished
     from hf_finetune.ship.merge import merge as merge_run
-    from hf_finetune.ship.merged_weights import as_bytes
 
-    folder, size = Path(run), as_bytes(max_shard_size)
+    folder, size = Path(run), in_bytes(max_shard_size)
     way: Way = "full precision" if full_precision else "dequantised"
     finished = read_finished(folder, recipe)
     with held(folder):
         merge_run(finished, way, dtype, size, max_kl, click.echo)
         write_card(folder)
     found = Report.read(folder).merged
-    likeness = f"KL {found['kl_per_token']:.2g} nats a token, {found['top1_agreement']:.2%} of next tokens the same"
-    click.echo(f"merged    {folder / 'merged'}: {likeness}")
+    click.echo(f"merged    {folder / 'merged'}")
+    for part, like in found["likeness"].items():
+        same = f"{like['top1_agreement']:.2%} of {like['tokens']:,} next tokens the same"
+        click.echo(f"          {part}: KL {like['kl_per_token']:.2g} nats a token, {same}")
     for metric, value in found["scores"].items():
         click.echo(f"          {metric} {value:.3f}")
+
+
+def in_bytes(size: str) -> int:
+    """A size such as `5GB` or `500MB` in bytes.
+
+    Raises:
+        RecipeError: when it is none.
+    """
+    from accelerate.utils import convert_file_size_to_int
+
+    try:
+        count: int = convert_file_size_to_int(size)
+    except (ValueError, OverflowError):
+        count = 0
+    if not count:
+        raise RecipeError(f"--max-shard-size {size}: is no size. Write it as 500MB or 5GB.")
+    return count

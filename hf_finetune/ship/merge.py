@@ -1,7 +1,7 @@
 """A finished run -> `merged/`, weights that were compared with its adapter, and in report.json what was found."""
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -14,7 +14,8 @@ from hf_finetune.files import sha256, whole_folder, write_jsonl
 from hf_finetune.intervals import bootstrap_intervals, gain_over
 from hf_finetune.model import BaseModel, load_adapter, load_base_model
 from hf_finetune.ship.finished import Finished
-from hf_finetune.ship.merged_weights import Way, make_readable, write_merged
+from hf_finetune.ship.merged_weights import Way, write_merged
+from hf_finetune.ship.readable import make_readable
 from hf_finetune.tuned import check_vocabulary
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ ANSWERS = "merged_answers.jsonl"
 """What merged weights gave to each test row: text, and what the gold answer cost."""
 COMPARED_ROWS = 32
 COMPARED_TOKENS = 1024
-"""Of the prompts and gold answers of so many test rows; the logits of a token may take half a megabyte."""
+"""Of the prompts, and of the gold answers, of so many test rows; the logits of a token may take half a megabyte."""
+
+Text = tuple[list[int], list[int]]
+"""The tokens of a prompt and of its gold answer."""
 
 
 def merge(
@@ -63,19 +67,15 @@ def _compared(
     """How like the adapter merged weights are, in what they foretell and in the task's metrics; and their answers."""
     recipe, rows = finished.recipe, finished.rows
     some = rows[:COMPARED_ROWS]
-    texts = [chat.prompt_ids(recipe.prompt(row)) + chat.completion_ids(recipe.completion(row)) for row in some]
+    texts = [(chat.prompt_ids(recipe.prompt(row)), chat.completion_ids(recipe.completion(row))) for row in some]
     before = _foretold_by_adapter(finished, base, texts)
     gc.collect()  # else both models would be in memory
     after, given = _asked(finished, chat, merged, dtype, texts)
     answers = [marked(recipe, row, own).prediction for row, own in zip(rows, given, strict=True)]
-    divergences, agreements = zip(*map(_unlike, before, after), strict=True)
-    tokens = sum(map(len, divergences))
     adapter = [recipe.parse(line["tuned"]["text"]) for line in finished.answers]
     intervals = bootstrap_intervals(recipe, rows, {"tuned": [answers], "adapter": [adapter]})
     found = {
-        "kl_per_token": max(0.0, sum(float(own.sum()) for own in divergences) / tokens),  # sums round below zero
-        "top1_agreement": sum(float(own.sum()) for own in agreements) / tokens,
-        "tokens": tokens,
+        "likeness": {part: _likeness(before[part], after[part]) for part in before},
         "scores": recipe.score(rows, answers),
         "rows": len(rows),
         "interval": intervals[gain_over("adapter")],
@@ -83,46 +83,62 @@ def _compared(
     return found, [{"text": own.text or "", "gold_loss": own.gold_loss} for own in given]
 
 
-def _foretold_by_adapter(finished: Finished, base: BaseModel, texts: Sequence[list[int]]) -> list["torch.Tensor"]:
-    model = load_adapter(load_base_model(base, finished.settings), finished.adapter)
-    return list(_foretold(model, texts))
+def _foretold_by_adapter(finished: Finished, base: BaseModel, texts: Sequence[Text]) -> dict[str, "torch.Tensor"]:
+    return _foretold(load_adapter(load_base_model(base, finished.settings), finished.adapter), texts)
 
 
 def _asked(
-    finished: Finished, chat: ChatFormat, merged: Path, dtype: str, texts: Sequence[list[int]]
-) -> tuple[list["torch.Tensor"], list[Given]]:
+    finished: Finished, chat: ChatFormat, merged: Path, dtype: str, texts: Sequence[Text]
+) -> tuple[dict[str, "torch.Tensor"], list[Given]]:
     """What merged weights foretell, and what they give to the test rows."""
     settings = finished.settings.model_copy(update={"dtype": dtype, "num_samples": 0})
     model = load_base_model(BaseModel("merged", str(merged), None, None), settings, as_saved=True)
     check_vocabulary(model, chat, "merged")
-    foretold = list(_foretold(model, texts))
+    foretold = _foretold(model, texts)
     recipe, rows = finished.recipe, finished.rows
     return foretold, ask(model, chat, recipe, rows, finished.report.max_new_tokens, settings, name="merged")
 
 
-def _foretold(model: Any, texts: Sequence[list[int]]) -> Iterator["torch.Tensor"]:
-    """What a model foretells after some of the tokens of each text: log-probabilities, (tokens, vocabulary)."""
+def _foretold(model: Any, texts: Sequence[Text]) -> dict[str, "torch.Tensor"]:
+    """What a model foretells inside the prompts and the answers: log-probabilities, (tokens, vocabulary) each."""
     import torch
 
     model.eval()
-    every = ceil(sum(map(len, texts)) / COMPARED_TOKENS)
-    for text in texts:
+    every_in_prompts = ceil(sum(len(prompt) for prompt, _ in texts) / COMPARED_TOKENS)
+    every_in_answers = ceil(sum(len(answer) for _, answer in texts) / COMPARED_TOKENS)
+    found: dict[str, list[torch.Tensor]] = {"prompts": [], "answers": []}
+    for prompt, answer in texts:
+        ids = torch.tensor([prompt + answer], device=model.device)
         with torch.inference_mode():
-            logits = model(input_ids=torch.tensor([text], device=model.device), use_cache=False).logits[0, ::every]
-        yield logits.float().log_softmax(-1).cpu()
+            logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+        begins = len(prompt) - 1  # the prompt's last token foretells the answer's first
+        for part, own in {
+            "prompts": logits[:begins:every_in_prompts], "answers": logits[begins::every_in_answers]
+        }.items():  # fmt: skip
+            found[part].append(own.float().log_softmax(-1).cpu())
+    return {part: torch.cat(own) for part, own in found.items()}
 
 
-def _unlike(before: "torch.Tensor", after: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Of each token: the KL divergence in nats of what is foretold after from before, and whether the first is one."""
-    return (before.exp() * (before - after)).sum(-1), before.argmax(-1) == after.argmax(-1)
+def _likeness(before: "torch.Tensor", after: "torch.Tensor") -> dict[str, float]:
+    """The mean KL divergence in nats of what is foretold after from before, and how often the first choice is one."""
+    divergence = float((before.exp() * (before - after)).sum(-1).mean())
+    return {
+        "kl_per_token": max(0.0, divergence),  # sums round below zero
+        "top1_agreement": float((before.argmax(-1) == after.argmax(-1)).float().mean()),
+        "tokens": len(before),
+    }
 
 
 def _refuse_another_model(finished: Finished, found: dict[str, Any], max_kl: float) -> None:
     """Stops where merged weights are not the model that was evaluated."""
     metric, (_, high) = finished.report.primary_metric, found["interval"]
     measured = finished.report.scores["tuned"][metric]
-    faults = [f"KL divergence {found['kl_per_token']:.2g} nats a token, not at most {max_kl:g}"]
-    faults = [] if found["kl_per_token"] <= max_kl else faults  # NaN is none
+    divergences = {part: own["kl_per_token"] for part, own in found["likeness"].items()}
+    faults = [
+        f"KL divergence {divergence:.2g} nats a token in {part}, not at most {max_kl:g}"
+        for part, divergence in divergences.items()
+        if not divergence <= max_kl  # NaN is none
+    ]
     if high < 0:
         faults.append(f"{metric} {found['scores'][metric]:.3f}, the adapter's is {measured:.3f}")
     if faults:

@@ -1,6 +1,5 @@
 """A base and an adapter -> plain weights in files, one tensor in memory at a time, as any transformers reads them."""
 
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hf_finetune.errors import RecipeError, first_line
-from hf_finetune.files import read_json, write_json
+from hf_finetune.files import read_json
 from hf_finetune.model import (
     BaseModel,
     compute_dtype,
@@ -20,6 +19,8 @@ from hf_finetune.model import (
 from hf_finetune.resolve import explaining_refusals
 from hf_finetune.settings import Settings
 from hf_finetune.ship.published import BESIDE_WEIGHTS
+from hf_finetune.ship.readable import copy_texts, settle_config
+from hf_finetune.ship.shards import Shards
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +64,7 @@ def write_merged(
     with _explaining_damage(base.name):
         stored, skeleton = _stored(files), _skeleton(files)
     tied = set(getattr(skeleton, "_tied_weights_keys", None) or ())
-    _copy_texts(files, folder)
+    copy_texts(files, folder)
     if _holds_what_it_computes_with(skeleton, set(stored) | tied) and not settings.load_in_8bit:
         rounded = _quantised_layers(skeleton, settings) if way == "dequantised" else frozenset()
         tensors = _tensors(stored, base.name)
@@ -71,7 +72,7 @@ def write_merged(
     else:
         own_head = False
         _write_whole(base, skeleton, adapter, settings, way, dtype, shard_bytes, folder)
-    _settle_config(folder / "config.json", dtype, own_head)
+    settle_config(folder / "config.json", dtype, own_head)
 
 
 @contextmanager
@@ -155,7 +156,7 @@ def _write_by_tensor(
     own_head = [name for name in unknown if name in tied and "" in parts[name]]
     if unknown != own_head:
         raise RecipeError(f"{adapter}: has weights for {unknown[0]}, which the base does not have. Name its own base.")
-    with _Shards(folder, shard_bytes) as shards:
+    with Shards(folder, shard_bytes) as shards:
         for name, tensor in tensors:
             if name in rounded:
                 tensor = _rounded(tensor, settings)
@@ -245,114 +246,3 @@ def _write_whole(
     tensors = {name: own.T.contiguous() if name in turned else own for name, own in merged.state_dict().items()}
     was_packed = hasattr(skeleton.config, "quantization_config")
     merged.save_pretrained(folder, state_dict=tensors, max_shard_size=shard_bytes, save_original_format=not was_packed)
-
-
-class _Shards:
-    """Weights in files of at most so many bytes, with an index where there are several."""
-
-    def __init__(self, folder: Path, most_bytes: int) -> None:
-        self.folder, self.most_bytes = folder, most_bytes
-        self.held: Tensors = {}
-        self.written: list[list[str]] = []
-        self.total = 0
-
-    def __enter__(self) -> "_Shards":
-        return self
-
-    def add(self, name: str, tensor: "torch.Tensor") -> None:
-        """Takes a tensor; what was taken before is written where it would become too much."""
-        if self.held and sum(own.nbytes for own in self.held.values()) + tensor.nbytes > self.most_bytes:
-            self._write()
-        self.held[name] = tensor.contiguous()
-        self.total += tensor.nbytes
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        """Writes the rest and gives the files the names that transformers looks for."""
-        if kind is not None:
-            return
-        self._write()
-        count = len(self.written)
-        names = [f"model-{n:05}-of-{count:05}.safetensors" for n in range(1, count + 1)]
-        names = names if count > 1 else ["model.safetensors"]
-        for number, name in enumerate(names):
-            (self.folder / f"{number}.partial").rename(self.folder / name)
-        if count > 1:
-            weight_map = {key: name for name, keys in zip(names, self.written, strict=True) for key in keys}
-            index = {"metadata": {"total_size": self.total}, "weight_map": weight_map}
-            write_json(self.folder / "model.safetensors.index.json", index)
-
-    def _write(self) -> None:
-        from safetensors.torch import save_file
-
-        save_file(self.held, self.folder / f"{len(self.written)}.partial", metadata={"format": "pt"})
-        self.written.append(list(self.held))
-        self.held = {}
-
-
-def _copy_texts(files: Path, folder: Path) -> None:
-    """Copies the base's config, tokenizer, chat template and licence, as they are."""
-    for path in {path for pattern in BESIDE_WEIGHTS for path in files.glob(pattern)}:
-        if path.is_file():
-            shutil.copy(path, folder / path.name)
-
-
-def _settle_config(path: Path, dtype: "torch.dtype", own_head: bool) -> None:
-    """Has a config say what the weights are now: of this dtype, quantised no more, and with or without an own head."""
-    config = read_json(path)
-    if own_head:
-        config["tie_word_embeddings"] = False
-    config.pop("quantization_config", None)
-    config["dtype"] = config["torch_dtype"] = str(dtype).removeprefix("torch.")
-    write_json(path, config)
-
-
-def make_readable(folder: Path, stop_token_id: int) -> None:
-    """Has a model's folder say the same to transformers 4 and 5, and nothing of the machine that wrote it.
-
-    Version 5 writes `rope_parameters`, of which version 4 knows nothing: it takes 10,000 for the base of the rotary
-    embedding, silently. The token that ends answers is made one that generation stops at.
-    """
-    config = read_json(folder / "config.json")
-    for own in (config, config.get("text_config") or {}):
-        _name_rope_for_version_4(own)
-    write_json(folder / "config.json", config)
-    path = folder / "tokenizer_config.json"
-    if path.is_file():
-        tokenizer = read_json(path)
-        if tokenizer.get("tokenizer_class") == "TokenizersBackend":
-            tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
-        write_json(path, {k: v for k, v in tokenizer.items() if k not in ("is_local", "local_files_only", "backend")})
-    path = folder / "generation_config.json"
-    generation = read_json(path) if path.is_file() else {}
-    stops = generation.get("eos_token_id", config.get("eos_token_id"))
-    stops = stops if isinstance(stops, list) else [] if stops is None else [stops]
-    if stop_token_id not in stops:
-        generation["eos_token_id"] = [stop_token_id, *stops]
-    elif not path.is_file():
-        generation["eos_token_id"] = stops
-    write_json(path, generation)
-
-
-def _name_rope_for_version_4(config: dict[str, Any]) -> None:
-    rope = config.get("rope_parameters")
-    if not isinstance(rope, dict):
-        return
-    local = rope.get("sliding_attention")
-    rope = rope.get("full_attention", rope)
-    config.setdefault("rope_theta", rope.get("rope_theta"))
-    if isinstance(local, dict):
-        config.setdefault("rope_local_base_freq", local.get("rope_theta"))
-    if rope.get("rope_type", "default") != "default":
-        config.setdefault("rope_scaling", {k: v for k, v in rope.items() if k != "rope_theta"})
-
-
-def as_bytes(size: str) -> int:
-    """A size such as `5GB` or `500MB` in bytes.
-
-    Raises:
-        RecipeError: when it is none.
-    """
-    number, unit = size[:-2], size[-2:].upper()
-    if unit not in ("MB", "GB") or not number.strip().isdecimal() or int(number) == 0:
-        raise RecipeError(f"--max-shard-size {size}: is no size. Write it as 500MB or 5GB.")
-    return int(number) * 10 ** (6 if unit == "MB" else 9)
