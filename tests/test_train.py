@@ -204,7 +204,7 @@ def test_activations_are_computed_again_only_where_they_do_not_fit(
         hook.remove()
         return loss
 
-    monkeypatch.setattr("hf_finetune.train.trainer.free_memory", lambda: free)
+    monkeypatch.setattr("hf_finetune.train.gains.free_memory", lambda: free)
     monkeypatch.setattr(RecipeTrainer, "training_step", watched_step)
     trained(tiny_base, tmp_path, **SHORT | {"max_steps": 1})
     assert ran.count("LlamaAttention") == computed  # each of two layers, and some once more in the backward pass
@@ -223,7 +223,7 @@ def test_as_few_layers_as_possible_compute_their_activations_again(
     config = LlamaConfig(vocab_size=512, hidden_size=64, num_hidden_layers=6, num_attention_heads=4)
     LlamaForCausalLM(config).save_pretrained(base)
     answers = iter([False] * refused + [True])
-    monkeypatch.setattr("hf_finetune.train.trainer.keeps_at_most", lambda *_: next(answers))
+    monkeypatch.setattr("hf_finetune.train.gains.keeps_at_most", lambda *_: next(answers))
     seen: list[list[bool]] = []
     step = RecipeTrainer.training_step
 

@@ -3,8 +3,7 @@
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,7 @@ from trl import SFTTrainer
 from hf_finetune.checkpoints import keep_newest, seal, step_of
 from hf_finetune.errors import RecipeError
 from hf_finetune.interruption import interruption
-from hf_finetune.lora import fuse
-from hf_finetune.model import dequantize_if_asked, explaining_full_memory, free_memory
-from hf_finetune.packed_model import PackedModel
+from hf_finetune.model import dequantize_if_asked, explaining_full_memory
 from hf_finetune.packing import NO_LOSS, Batch
 from hf_finetune.prepare import Encoded
 from hf_finetune.processes import highest, is_main, num_processes, rank, sharding
@@ -31,12 +28,11 @@ from hf_finetune.train.batches import (
     ShardedBatches,
     groups_of,
     ignore_signals,
-    packed_batch,
-    supervised_batch,
 )
 from hf_finetune.train.callbacks import EarlyStopping, LogFile, ProgressReport, SaveWhenAsked
+from hf_finetune.train.gains import Gains
 from hf_finetune.train.lost import fault_in, lost_training
-from hf_finetune.train.room import check_room, keeps_at_most, removed_if_refused
+from hf_finetune.train.room import check_room, removed_if_refused
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -111,7 +107,10 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             )
         self.remove_callback(PrinterCallback)  # it prints every log line as a dict
         self._hold_adapter_in_float32()
-        self._choose_gains(progress, is_dequantized)
+        self.gains = Gains(self, progress)
+        if settings.gradient_checkpointing == "auto" and not sharding():
+            self.gains.checkpoint_what_does_not_fit()
+        progress.session.gains = self.gains.taken() | {"dequantize_once": is_dequantized}
         self.first_lost_step = torch.tensor(math.inf, device=self.args.device)
         self._share_rows_out(progress)
 
@@ -127,41 +126,12 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
 
-    def _choose_gains(self, progress: Progress, is_dequantized: bool) -> None:
-        """Takes up each gain of speed that is asked for and can be had here; the session tells which."""
-        settings = self.settings
-        self.lean = PackedModel(self.model)
-        num_fused = fuse(self.model) if settings.fused_lora and not sharding() else 0
-        self.is_packed = settings.padding_free and self._can("padding_free", progress)
-        self.is_supervised = settings.supervised_only and (self.is_packed or self._can("supervised_only", progress))
-        self.lean.switch(self.is_packed)
-        self._collate = self._collator()
-        if settings.gradient_checkpointing == "auto" and not sharding():
-            self._checkpoint_what_does_not_fit()
-        progress.session.gains = {
-            "padding_free": self.is_packed,
-            "shared_prefix": self.is_packed and settings.shared_prefix,
-            "supervised_only": self.is_supervised,
-            "fused_lora": num_fused > 0,
-            "dequantize_once": is_dequantized,
-            "gradient_checkpointing": self._checkpointed(),
-        }
-
-    def _collator(self) -> Callable[..., Batch]:
-        """What makes a batch of rows under the gains that were chosen."""
-        if self.is_packed:
-            return partial(packed_batch, shared_prefix=self.settings.shared_prefix)
-        if self.is_supervised:
-            return partial(supervised_batch, collator=self.data_collator)
-        plain: Callable[..., Batch] = self.data_collator
-        return plain
-
     def _share_rows_out(self, progress: Progress) -> None:
         """Decides which training rows come in one batch, and how many steps an epoch has."""
         settings = self.settings
         groups = groups_of(self.rows.train, settings.group_by)
         self.train_batches = self._batches(self.rows.train, settings.per_device_train_batch_size, settings.seed, groups)
-        if settings.group_by == "prefix" and not self.is_packed:
+        if settings.group_by == "prefix" and not self.gains.is_packed:
             progress.tell("group_by=prefix only makes batches more alike here, as padding_free is off.")
         self.stop.steps_in_epoch = math.ceil(len(self.train_batches) / settings.gradient_accumulation_steps)
 
@@ -204,7 +174,7 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
         """The cross-entropy of the labels, a mean over those of all batches of a step; TRL's where nothing is saved."""
         if "predictors" not in inputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        total = self.lean.losses(model, inputs, self.is_supervised).sum()
+        total = self.gains.losses(model, inputs).sum()
         if num_items_in_batch is None:
             return total / max(1, len(inputs["shift_labels"]))
         return total / num_items_in_batch * num_processes()  # whose gradients DDP then averages
@@ -234,64 +204,11 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
         return EpochLoader(
             [*rows, SILENT_ROW],
             batches,
-            collate_fn=self._collate,
+            collate_fn=self.gains.collate,
             num_workers=self.args.dataloader_num_workers,
             worker_init_fn=ignore_signals,
             pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
         )
-
-    def _can(self, setting: str, progress: Progress) -> bool:
-        """Whether the labels of two rows have the losses of the plain computation with this gain of speed too."""
-        rows = self.rows.train[:2]
-        padded = supervised_batch(rows, self.data_collator)
-        lean = packed_batch(rows, self.settings.shared_prefix) if setting == "padding_free" else padded
-        has_noise = setting == "padding_free" and self.settings.neftune_noise_alpha is not None
-        why = (
-            "DeepSpeed shares the model out" if sharding() == "DeepSpeed"
-            else "the loss that balances its experts is over all tokens of a batch" if self.aux_loss_enabled
-            else "neftune_noise_alpha scales its noise by the length of a row" if has_noise
-            else None
-        )  # fmt: skip
-        if why is None:
-            with self.accelerator.autocast():
-                why = self.lean.fault(self._prepare_inputs(padded), self._prepare_inputs(lean))
-        if highest(float(why is not None)):
-            progress.tell(f"{setting} is off: {why or 'as in another process'}.")
-            return False
-        return True
-
-    def _checkpoint_what_does_not_fit(self) -> None:
-        """Has as few layers as possible compute their activations again: none, every fourth, every second, or all."""
-        for every in (0, 4, 2, 1):
-            if every:
-                self.args.activation_checkpointing = True
-                self.args.activation_checkpointing_kwargs = {"every_n_layers": every, "use_reentrant": False}
-                self.model.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=every)
-            if every == 1 or self._activations_fit():
-                return
-
-    def _checkpointed(self) -> str:
-        """Which layers compute their activations again."""
-        every = (self.args.activation_checkpointing_kwargs or {}).get("every_n_layers", 1)
-        if not self.args.activation_checkpointing:
-            return "no layer"
-        return "all layers" if every == 1 else f"one layer in {every}"
-
-    def _activations_fit(self) -> bool:
-        """Whether the activations of the longest rows, sharing nothing, stay in memory until the backward pass."""
-        size = self.settings.per_device_train_batch_size
-        longest = sorted(self.rows.train, key=lambda row: len(row["input_ids"]))[-size:]
-        batch = self._prepare_inputs(packed_batch(longest, False) if self.is_packed else self._collate(longest))
-        trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        optimizer = 3 * 4 * trainable  # the gradients, and AdamW's two moments
-        room = int((free_memory() - optimizer) / 1.5)  # the backward pass needs some of its own
-        devices = [self.args.device] if self.args.device.type == "cuda" else []
-        self.model.train()
-        with torch.random.fork_rng(devices), self.compute_loss_context_manager(), self.accelerator.autocast():
-            fits = keeps_at_most(room, self.model, lambda: self.compute_loss(self.model, dict(batch)))
-        self._metrics["train"].clear()  # TRL notes what it computes
-        self._total_train_tokens = 0
-        return not highest(float(not fits))
 
     def _stop_if_lost(self, logs: Mapping[str, float]) -> None:
         first = -highest(-float(self.first_lost_step))
