@@ -21,8 +21,8 @@ PIPELINE_TAGS = frozenset(
 )
 """The Hub's tasks that are about text."""
 HUB_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
-LOCAL_PATH = re.compile(
-    r"(?<![\w./-])/(?:home|root|tmp|Users|mnt|var|private)\b(?:/[^\s`'\")|]*)?"
+_LOCAL_PATH = re.compile(
+    r"(?<![\w./-])/(?:home|root|tmp|Users|mnt|var|private|workspace)\b(?:/[^\s`'\")|]*)?"
     r"|(?<![\w/])~\w*/[^\s`'\")|]*"
     r"|(?<!\w)[A-Za-z]:\\[^\s`'\")|]*"
 )
@@ -61,7 +61,7 @@ def check_docstring(recipe: Mapping[str, Any]) -> None:
 
 def local_paths(text: str) -> list[str]:
     """The paths of somebody's machine that a text names."""
-    return [found[0] for found in LOCAL_PATH.finditer(text)]
+    return [found[0] for found in _LOCAL_PATH.finditer(text)]
 
 
 def _parts(text: str) -> tuple[dict[str, Any], str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_finetune.card_check import local_paths
 from hf_finetune.errors import first_line, plural
 from hf_finetune.files import read_json, sha256
 from hf_finetune.ship.finished import Finished
@@ -24,7 +25,6 @@ BESIDE_WEIGHTS = (
 MERGED = (CARD, "model*.safetensors", "model.safetensors.index.json", *BESIDE_WEIGHTS, *PICTURES)
 
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
-_LOCAL_PATH = re.compile(r"(?<![\w.:/])(/(?:home|root|tmp|Users|mnt|workspace)/[\w./-]+)|\b[A-Z]:\\\\\w+")
 _SNIPPET = re.compile(r"^```python\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
 _USAGE = "\n## How to use it\n"
 
@@ -73,7 +73,7 @@ def _faults_of_text(name: str, path: Path) -> Iterator[str]:
         yield f"{name}: holds an access token. Take it out, and revoke it on the Hub."
     # The card's own check knows what it quotes, and pieces of words may look like paths.
     is_free = name == CARD or name.startswith(("tokenizer.json", "vocab.", "merges."))
-    if not is_free and (found := _LOCAL_PATH.search(text)):
+    if not is_free and (found := local_paths(text)):
         yield f"{name}: names {found[0]}, a path of this machine. Take it out."
 
 
