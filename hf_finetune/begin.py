@@ -13,6 +13,7 @@ from hf_finetune.data.sources import Source
 from hf_finetune.errors import RecipeError, first_line
 from hf_finetune.files import read_json
 from hf_finetune.folder import check_folder, held, holds_run
+from hf_finetune.hub.rights import Target, check_base, check_target
 from hf_finetune.interruption import Interrupted
 from hf_finetune.layers import Settled, check_machine
 from hf_finetune.licences import adapter_license, noted, read_license
@@ -202,6 +203,9 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
     check_machine(request.settled)
     check_evaluation(recipe, prepared.rows, settings)
     base = find_base_model(settings, run.base_model.get("commit"))
+    if settings.hub_model_id:
+        check_base(base.name, base.commit)
+        check_target(Target(settings.hub_model_id, private=settings.hub_private_repo))
     run.data = prepared.facts["source"] | license_of_data(run, prepared.facts["source"])
     run.base_model |= base.as_json() | license_of_base(run, base)
     adapter_license(run.license, run.data, run.base_model)

@@ -17,12 +17,12 @@ from hf_finetune.rendering import as_python, template
 from hf_finetune.report import Report
 from hf_finetune.run import Run
 from hf_finetune.settings import Settings, written
-from hf_finetune.snippets import bits, has_public_rows, usages
+from hf_finetune.snippets import bits, has_public_rows, may_quote_rows, usages
 
 LOSS_CURVE, COMPARISON = "loss_curve.png", "comparison.svg"
 
 
-def write_card(folder: Path, show_rows: bool = False) -> list[Path]:
+def write_card(folder: Path) -> list[Path]:
     """Leaves README.md and its pictures in a run's `adapter/`, over what PEFT or TRL put there, and in `merged/`.
 
     Raises:
@@ -32,17 +32,17 @@ def write_card(folder: Path, show_rows: bool = False) -> list[Path]:
     if not run.training:
         raise RecipeError(f"{folder}: trained no adapter, so there is nothing to write a card on. Name another run.")
     forms = ["adapter", *(["merged"] if report.merged and (folder / "merged").is_dir() else [])]
-    made = [(folder / form / name, content) for form in forms for name, content in card_files(folder, form, show_rows)]
+    made = [(folder / form / name, content) for form in forms for name, content in card_files(folder, form)]
     for path, content in made:
         with whole_file(path) as temporary:
             temporary.write_bytes(content)
     return [path for path, _ in made if path.name == "README.md"]
 
 
-def card_files(folder: Path, form: str = "adapter", show_rows: bool = False) -> list[tuple[str, bytes]]:
+def card_files(folder: Path, form: str = "adapter") -> list[tuple[str, bytes]]:
     """The files of the card on a run's adapter or merged weights, their names and bytes; README.md is the last."""
     run, data, report = Run.read(folder), _read(folder / "data.json"), Report.read(folder)
-    verified = _verified(folder)
+    verified = verified_parts(folder)
     check_docstring(run.recipe)
     files = {COMPARISON: render_comparison(report).encode()}
     if (folder / LOSS_CURVE).is_file():
@@ -50,14 +50,14 @@ def card_files(folder: Path, form: str = "adapter", show_rows: bool = False) -> 
     results = eval_results(run, data, report, form)
     if results:
         files[f".eval_results/{run.recipe['name']}.yaml"] = results.encode()
-    card = render_card(run, data, report, verified, form, frozenset(files), show_rows)
+    card = render_card(run, data, report, verified, form, frozenset(files))
     check_card(card, _quoted(run, data, report, verified))
     return [*files.items(), ("README.md", card.encode())]
 
 
 def render_card(
     run: Run, data: Mapping[str, Any], report: Report, verified: Mapping[str, Any] | None = None,
-    form: str = "adapter", files: frozenset[str] = frozenset(), show_rows: bool = False,
+    form: str = "adapter", files: frozenset[str] = frozenset(),
 ) -> str:  # fmt: skip
     """The card's text: the same bytes for the same files. `files` are those that lie beside it."""
     return template("card.md.jinja", keep_trailing_newline=True).render(
@@ -69,10 +69,11 @@ def render_card(
         metadata=metadata(run, data, report, form),
         description=inspect.cleandoc(run.recipe["docstring"]),
         base_link=_base_link(run),
+        sibling=_sibling(run, form),
         numerics=_numerics(run),
         method="QLoRA" if bits(run) == 4 else "LoRA",
-        usages=usages(run, report, verified or {}, form, show_rows),
-        are_rows_shown=show_rows or has_public_rows(run),
+        usages=usages(run, report, verified or {}, form),
+        are_rows_shown=may_quote_rows(run),
         are_rows_public=has_public_rows(run),
         data_source=_data_source(data),
         licence=_licence(run),
@@ -106,8 +107,8 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _verified(folder: Path) -> dict[str, Any]:
-    """What was seen of the files that are there now; of files that were others then nothing."""
+def verified_parts(folder: Path) -> dict[str, Any]:
+    """What verified.json says of the files that are there now; of files that were others then nothing."""
     path = folder / "verified.json"
     parts = _read(path) if path.exists() else {}
 
@@ -161,6 +162,12 @@ def _numerics(run: Run) -> str:
 def _base_link(run: Run) -> str:
     name, commit = run.base_model["name"], run.base_model["commit"]
     return f"[{name}](https://huggingface.co/{name}) (commit `{commit}`)" if commit else f"`{name}` (a local folder)"
+
+
+def _sibling(run: Run, form: str) -> str:
+    """The repo with the adapter, on the card of the merged weights, and the reverse; empty where there is none."""
+    name = run.published.get("adapter" if form == "merged" else "merged")
+    return f"[{name}](https://huggingface.co/{name})" if name else ""
 
 
 def _data_source(data: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ LIBRARIES = (
 
 FREE_SETTINGS = (
     "output_dir", "run_name", "report_to", "per_device_eval_batch_size", "save_total_limit", "price_per_hour",
-    "keep_tokens", "gates",
+    "keep_tokens", "gates", "hub_model_id", "hub_private_repo",
 )  # fmt: skip
 """Settings that may be others when a run is gone on with: what is trained and answered does not depend on them."""
 EVALUATION_SETTINGS = (
@@ -58,6 +58,10 @@ class Run:
     is_own_data: bool
     """Whether other rows than the recipe's data set were used."""
     is_demo: bool = False
+    published: dict[str, str] = field(default_factory=dict)
+    """The Hub ids of `adapter` and `merged` weights, once they were chosen: the cards name them."""
+    are_rows_shown: bool = False
+    """Whether the cards may quote rows that are not public."""
     evaluated: dict[str, Any] = field(default_factory=dict)
     """Where nothing was trained: the adapter or model that was evaluated, its files' hashes, and on which rows."""
     num_processes: int = 1

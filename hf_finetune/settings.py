@@ -137,6 +137,11 @@ class Settings(BaseModel):
     price_per_hour: float | None = Field(default=None, ge=0)
     """What this machine costs, in US dollars an hour; run.json then says what the run has cost."""
 
+    hub_model_id: str | None = None
+    """Push the finished run to this repo of the Hub; --push-to-hub says the same."""
+    hub_private_repo: bool = False
+    """Make that repo private, where it is not there yet."""
+
     few_shot: int = Field(default=4, ge=0)  # ours
     """Training rows shown to the base before each question, for a column beside base and fine-tuned; 0: without it."""
     few_shot_draws: Positive = 3  # ours: the choice of examples matters (arXiv:2102.09690)
@@ -186,6 +191,7 @@ class Settings(BaseModel):
         "run_name",
         "neftune_noise_alpha",
         "price_per_hour",
+        "hub_model_id",
         "group_by",
         "baseline",
         "max_train_rows",

@@ -39,7 +39,7 @@ class Usage:
         return ", ".join(f"{library} {number}" for library, number in self.verified.get("versions", {}).items())
 
 
-def usages(run: Run, report: Report, verified: Mapping[str, Any], form: str, show_rows: bool) -> list[Usage]:
+def usages(run: Run, report: Report, verified: Mapping[str, Any], form: str) -> list[Usage]:
     """The ways to use a run's adapter, or its merged weights; each with what verified.json says of it."""
     is_plain = not run.settings["use_dora"]["value"]  # neither PEFT's mixed batches nor vLLM take DoRA
     titles: dict[Way, str] = {"adapter": "The adapter"} if form == "adapter" else {}
@@ -50,22 +50,21 @@ def usages(run: Run, report: Report, verified: Mapping[str, Any], form: str, sho
         titles[vllm] = "With vLLM"
     shown = []
     for way, title in titles.items():
-        snippet = usage_snippet(run, report, way, show_rows)
+        snippet = usage_snippet(run, report, way)
         own = verified.get(way, {})
         note = _vllm_note(run, form) if way == vllm else ""
         shown.append(Usage(title, snippet, note, way == vllm, own if own.get("snippet") == snippet else {}))
     return shown
 
 
-def usage_snippet(run: Run, report: Report, way: Way = "adapter", show_rows: bool = False) -> str:
-    """Python that asks the fine-tuned model one test row's question.
-
-    Rows that are not public are asked only with `show_rows`: a card is made to be published.
-    """
+def usage_snippet(run: Run, report: Report, way: Way = "adapter") -> str:
+    """Python that asks the fine-tuned model one test row's question, where the card may quote it."""
     name = "usage_vllm.py.jinja" if way.startswith("vllm") else "usage.py.jinja"
+    is_merged = way in ("merged", "vllm_merged")
     rank = run.settings["lora_r"]["value"]
     return template(name).render(
-        is_merged=way in ("merged", "vllm_merged"),
+        is_merged=is_merged,
+        repo=run.published.get("merged" if is_merged else "adapter"),
         is_several=way == "several",
         base=run.base_model["name"],
         commit=run.base_model["commit"],
@@ -76,9 +75,14 @@ def usage_snippet(run: Run, report: Report, way: Way = "adapter", show_rows: boo
         merged_dtype=report.merged.get("dtype"),
         max_lora_rank=next((own for own in VLLM_RANKS if own >= rank), rank),
         recipe=run.recipe["name"],
-        prompt=report.example_prompt if show_rows or has_public_rows(run) else None,
+        prompt=report.example_prompt if may_quote_rows(run) else None,
         max_new_tokens=report.max_new_tokens,
     )
+
+
+def may_quote_rows(run: Run) -> bool:
+    """Whether the card may quote the rows of a run: a card is made to be published."""
+    return run.are_rows_shown or has_public_rows(run)
 
 
 def has_public_rows(run: Run) -> bool:

@@ -341,13 +341,18 @@ def test_rows_that_are_not_public_are_not_quoted_unless_that_is_asked_for() -> N
     assert 'question = "..."' in hidden
     assert "4711" not in hidden
     assert "The test rows of this run are not public, so none is quoted here" in hidden
-    shown = render_card(run, given, found, show_rows=True)
+    shown = render_card(replace(run, are_rows_shown=True), given, found)
     assert json.dumps(found.example_prompt) in shown
     assert "4711" in shown
     assert "**The question below is a row of `rows.csv`, which is not public:**" in shown
-    of_several = {"several": {"snippet": usage_snippet(run, found, "several", show_rows=True), "answer": "['x', 'y']"}}
+    of_several = {
+        "several": {
+            "snippet": usage_snippet(replace(run, are_rows_shown=True), found, "several"),
+            "answer": "['x', 'y']",
+        }
+    }
     assert "['x', 'y']" not in render_card(run, given, found, of_several)
-    assert "['x', 'y']" in render_card(run, given, found, of_several, show_rows=True)
+    assert "['x', 'y']" in render_card(replace(run, are_rows_shown=True), given, found, of_several)
 
 
 def test_public_rows_are_quoted() -> None:

@@ -28,7 +28,7 @@ def test_the_card_is_written_again_and_named(tmp_path: Path) -> None:
 def test_rows_are_shown_when_that_is_asked_for(tmp_path: Path) -> None:
     run, given, found = own_rows()
     folder = a_folder(tmp_path / "run", run, given, found)
-    for words, is_shown in (((), False), (("--show-rows",), True), ((), False)):
+    for words, is_shown in (((), False), (("--show-rows",), True), ((), True), (("--hide-rows",), False)):
         written(str(folder), *words)
         assert ("which is not public:**" in (folder / "adapter" / "README.md").read_text()) == is_shown
 

@@ -9,6 +9,7 @@ import pytest
 from hf_finetune.cli import commands
 from hf_finetune.cli.card import card
 from hf_finetune.cli.launch import launch
+from hf_finetune.cli.push import push
 from hf_finetune.cli.run import run
 from hf_finetune.recipe import load_recipe
 from hf_finetune.settings import Settings
@@ -56,7 +57,12 @@ def test_every_option_of_launch_in_the_readme_exists() -> None:
 
 @pytest.mark.parametrize(
     ("command", "program"),
-    [(run, "accelerate launch -m hf_finetune"), (launch, "hf-finetune launch"), (card, "hf-finetune card")],
+    [
+        (run, "accelerate launch -m hf_finetune"),
+        (launch, "hf-finetune launch"),
+        (card, "hf-finetune card"),
+        (push, "hf-finetune push"),
+    ],
 )
 def test_the_help_text_in_the_readme_is_the_programs(command: click.Command, program: str) -> None:
     context = click.Context(command, info_name=program, terminal_width=100)

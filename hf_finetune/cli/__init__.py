@@ -13,6 +13,7 @@ from hf_finetune.cli.evaluate import evaluate
 from hf_finetune.cli.launch import launch
 from hf_finetune.cli.learning_curve import learning_curve
 from hf_finetune.cli.merge import merge
+from hf_finetune.cli.push import push
 from hf_finetune.cli.recipes import cat, check, list_recipes, new, pin
 from hf_finetune.cli.run import run
 from hf_finetune.cli.status import status
@@ -46,8 +47,8 @@ def commands() -> None:
 
 
 for command in (
-    run, evaluate, merge, verify, card, compare, learning_curve, status, bench, launch, list_recipes, cat, check, new,
-    pin,
+    run, evaluate, merge, verify, card, push, compare, learning_curve, status, bench, launch, list_recipes, cat, check,
+    new, pin,
 ):  # fmt: skip
     commands.add_command(command)
 

@@ -1,5 +1,6 @@
 """`hf-finetune card`: the model card of a run, written again."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -7,14 +8,20 @@ import click
 
 @click.command()
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--show-rows", is_flag=True, help="Quote rows that are not public: a question, and remarks on rows.")
-def card(folder: Path, show_rows: bool) -> None:
+@click.option(
+    "--show-rows/--hide-rows", default=None, help="Quote rows that are not public: a question, and remarks on rows."
+)
+def card(folder: Path, show_rows: bool | None) -> None:
     """Write the model card of the run in the folder RUN again, from the files that the run has now.
 
     It goes to adapter/README.md and, where the adapter was merged, to merged/README.md. Rows of a file of your own are
-    not quoted on it unless --show-rows says so.
+    not quoted on it unless --show-rows says so, which the run keeps in mind.
     """
     from hf_finetune.card import write_card
+    from hf_finetune.run import Run
 
-    for path in write_card(folder, show_rows):
+    run = Run.read(folder)
+    if show_rows is not None and show_rows != run.are_rows_shown:
+        replace(run, are_rows_shown=show_rows).write(folder)
+    for path in write_card(folder):
         click.echo(f"card      {path}")

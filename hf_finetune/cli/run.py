@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from hf_finetune.errors import RecipeError
 from hf_finetune.interruption import interruption
 from hf_finetune.processes import is_main, refuse_a_missing_process, tell_launcher, was_launched
 from hf_finetune.recipe import Recipe, load_recipe
@@ -48,15 +49,17 @@ takes_baseline = click.option(
 @click.option("--dry-run", is_flag=True, help="Print the settings with the origin of each, and stop.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the output folder instead of going on with it.")
 @takes_baseline
+@click.option("--push-to-hub", metavar="ID", help="Push the finished run to this repo, such as acme/finsent.")
 def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, config: str | None, dry_run: bool,
-        overwrite: bool, baseline: str | None) -> int:  # fmt: skip
+        overwrite: bool, baseline: str | None, push_to_hub: str | None) -> int:  # fmt: skip
     """Fine-tune with RECIPE (a file or an installed name), evaluate, and write the model card.
 
     Settings have TRL's names and are written NAME=VALUE, for example learning_rate=1e-4; --dry-run lists them all.
     Exit codes: 0 done, 1 a mistake that can be mended, 2 a wrong command line, 3 a gate was missed.
     """
     loaded = load_recipe(recipe)
-    settled = settle_run(loaded, settings, config, demo, baseline)
+    words = [*settings, *([f"hub_model_id={push_to_hub}"] if push_to_hub else [])]
+    settled = settle_run(loaded, words, config, demo, baseline)
     if dry_run:
         click.echo(settings_table(settled))
         return 0
@@ -76,7 +79,24 @@ def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, conf
     say("\n" + (folder / "report.md").read_text(encoding="utf-8"))
     say(f"run       {folder}: report.html, report.md, answers.jsonl, run.json")
     say(f"adapter   {folder / 'adapter'}: load it as its README.md shows")
-    return exit_code(folder)
+    code, values = exit_code(folder), settled.values
+    if values.hub_model_id and not code:
+        _push(folder, values.hub_model_id, values.hub_private_repo, recipe)
+    return code
+
+
+def _push(folder: Path, repo_id: str, is_private: bool, recipe: str) -> None:
+    """Pushes the run that has just ended; where that fails, the error says how to try again."""
+    from hf_finetune.cli.push import push_run
+    from hf_finetune.hub.rights import Target
+
+    try:
+        push_run(folder, repo_id, merged=False, order=Target("", private=is_private), recipe=recipe)
+    except RecipeError as error:
+        private = " --private" if is_private else ""
+        raise RecipeError(
+            f"{error} The run is whole; only the push is left: hf-finetune push {folder} {repo_id}{private}"
+        ) from error
 
 
 def exit_code(folder: Path) -> int:

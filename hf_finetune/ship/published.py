@@ -24,6 +24,8 @@ BESIDE_WEIGHTS = (
 """What of a base's files goes with merged weights."""
 MERGED = (CARD, "model*.safetensors", "model.safetensors.index.json", *BESIDE_WEIGHTS, *PICTURES)
 
+KNOWN = {"adapter": ADAPTER, "merged": MERGED}
+
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
 _SNIPPET = re.compile(r"^```python\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
 _USAGE = "\n## How to use it\n"
@@ -38,25 +40,30 @@ def snippets_of(folder: Path) -> list[str]:
     return _SNIPPET.findall(card.partition(_USAGE)[2])
 
 
+def files_of(folder: Path, form: str) -> list[Path]:
+    """The files of a form's folder that are pushed."""
+    return sorted({path for pattern in KNOWN[form] for path in folder.glob(pattern) if path.is_file()})
+
+
 def faults_of_adapter(finished: Finished, folder: Path) -> list[str]:
     """What is wrong with an adapter's folder, a sentence each with what to do."""
     tensors, unreadable = _tensors(folder, "adapter_model.safetensors")
-    faults = [*_faults_of_files(folder, ADAPTER), *unreadable, *_faults_of_config(finished, folder)]
+    faults = [*_faults_of_files(folder, "adapter"), *unreadable, *_faults_of_config(finished, folder)]
     return [*faults, *(_faults_of_tensors(finished, folder, tensors) if tensors else [])]
 
 
 def faults_of_merged(finished: Finished, folder: Path) -> list[str]:
     """What is wrong with a merged model's folder, a sentence each with what to do."""
     return [
-        *_faults_of_files(folder, MERGED),
+        *_faults_of_files(folder, "merged"),
         *_faults_of_weights(finished, folder),
         *_faults_of_texts(finished, folder),
     ]
 
 
-def _faults_of_files(folder: Path, known: tuple[str, ...]) -> Iterator[str]:
+def _faults_of_files(folder: Path, form: str) -> Iterator[str]:
     """Files that do not belong there, and texts that hold a token or a path of this machine."""
-    allowed = {path for pattern in known for path in folder.glob(pattern)}
+    allowed = files_of(folder, form)
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         if path not in allowed:

@@ -22,11 +22,17 @@ from hf_finetune.ship.published import faults_of_adapter, faults_of_merged, in_a
 
 SCRIPT = Path(__file__).parent / "clean_process.py"
 RECORD = "verified.json"
+SAMPLE = 32
+"""Test rows that are asked again."""
 TOLERANCE = {"float32": 0.002, "bfloat16": 0.05, "float16": 0.02}
 """By how many nats the loss of a gold answer of one token may differ: sums in another order do. Of several tokens it is
 the square root of their number times as many, or that share of the loss if that is more."""
 QUANTISED_TOLERANCE = 0.05
 """bitsandbytes multiplies by 4-bit weights in bfloat16 on processors that can, whatever dtype is asked for."""
+_NOT_ITS_OWN = (
+    "PYTHONPATH", "ACCELERATE_", "TORCHELASTIC_", "FSDP_", "RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_"
+)  # fmt: skip
+"""What a launcher tells the processes of a run, and the clean one is none."""
 TURNED = 0.1
 """Share of the answers that may be right where the run's was wrong, or the reverse."""
 
@@ -63,7 +69,7 @@ def verify(finished: Finished, num_rows: int, python: str | None = None, say: Ca
             raise RecipeError(f"{folder / part}: {in_a_line(faults)}")
         sample = _sample(finished, part, num_rows)
         asked = _asked(finished, chat, sample, folder / part)
-        given = _given(finished, folder / part, asked, python or sys.executable)
+        given = _given(finished, part, asked, python or sys.executable)
         record[part] = _checked(finished, chat, sample, part, asked, given)
         say(f"          {_in_words(record[part])}")
         if part == "adapter":
@@ -115,21 +121,24 @@ def _asked(finished: Finished, chat: ChatFormat, sample: Sample, folder: Path) -
     }
 
 
-def _given(finished: Finished, folder: Path, asked: dict[str, Any], python: str) -> dict[str, Any]:
+def _given(finished: Finished, part: str, asked: dict[str, Any], python: str) -> dict[str, Any]:
     """What the clean process finds, in a folder of its own with the files that would be pushed.
 
-    A base that is a folder here lies beside them under its name, as the card's reader would have it.
+    They lie in it under their Hub id, once they have one: the card's snippet finds them by it, and asks no Hub. A base
+    that is a folder here lies there under its name, as the card's reader would have it.
     """
+    folder = finished.folder / part
     with tempfile.TemporaryDirectory() as name:
         place = Path(name) / "pushed"
-        place.mkdir()
+        pushed = place / finished.run.published.get(part, ".")
+        pushed.mkdir(parents=True)
         for path in folder.iterdir():
-            _place(path, place / path.name)
+            _place(path, pushed / path.name)
         base = finished.base()
         if not base.commit:
             _place(Path(base.location), place / base.name)
         output = Path(name) / "given.json"
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_ITS_OWN)}
         asked = asked | {"output": str(output)}
         try:
             done = subprocess.run(
@@ -270,7 +279,7 @@ def _of_several(finished: Finished, asked: dict[str, Any], python: str) -> dict[
     snippet = next((one for one in snippets_of(finished.adapter) if "adapter_names=" in one), None)
     if snippet is None:
         return {}
-    found = _given(finished, finished.adapter, asked | {"snippet": snippet, "rows": []}, python)
+    found = _given(finished, "adapter", asked | {"snippet": snippet, "rows": []}, python)
     return {"several": {"snippet": snippet, "answer": found["printed"].rstrip("\n"), "versions": found["versions"]}}
 
 

@@ -1,0 +1,92 @@
+"""`hf-finetune push`: a finished run to the Hub."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hf_finetune.cli.merge import takes_recipe
+from hf_finetune.cli.run import prepare_libraries
+from hf_finetune.errors import RecipeError
+
+if TYPE_CHECKING:
+    from hf_finetune.hub.rights import Target
+
+
+@click.command()
+@click.argument("run")
+@click.argument("repo_id", metavar="[ID]", required=False)
+@click.option("--merged", is_flag=True, help="Also push the merged weights, to ID-merged.")
+@click.option("--private", is_flag=True, help="Make a repo that is not there yet private.")
+@click.option("--gated", is_flag=True, help="Have readers ask for access; the Hub grants it.")
+@click.option("--revision", default="main", metavar="BRANCH", help="Commit to another branch than main.")
+@click.option("--create-pr", is_flag=True, help="Open a pull request instead of committing to the branch.")
+@click.option("--tag", help="Tag the commit.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent, and stop.")
+@click.option("--bundle", metavar="DIR", help="Write it to a folder instead, for another machine to push.")
+@takes_recipe
+def push(
+    run: str, repo_id: str | None, merged: bool, private: bool, gated: bool, revision: str, create_pr: bool,
+    tag: str | None, dry_run: bool, bundle: str | None, recipe: str | None,
+) -> None:  # fmt: skip
+    """Push the adapter of a finished RUN to the repo ID of the Hub, such as acme/finsent, by one commit.
+
+    Whether that may be done is asked first. Then what is sent is loaded in a clean process as its card says, unless
+    verified.json has that already. After any failure the repo holds either what it held or all of this, and the same
+    command finishes it. RUN may also be a folder that --bundle wrote; ID may be left out once the run has one.
+    """
+    from hf_finetune.hub.rights import Target
+
+    if create_pr and (revision != "main" or tag):
+        raise click.UsageError("--create-pr opens a pull request on main: leave --revision and --tag out.")
+    order = Target("", private=private, gated=gated, branch=revision, as_pull_request=create_pr, tag=tag)
+    push_run(Path(run), repo_id, merged, order, dry_run, bundle, recipe)
+
+
+def push_run(
+    folder: Path, repo_id: str | None, merged: bool, order: "Target", dry_run: bool = False, bundle: str | None = None,
+    recipe: str | None = None,
+) -> None:  # fmt: skip
+    """Pushes a run or a bundle; or tells what that would do, or writes it to a folder.
+
+    Raises:
+        RecipeError: when it cannot be done; the same command again finishes it.
+    """
+    from hf_finetune.ship.push import (
+        BUNDLE,
+        check_rights,
+        names_of,
+        push,
+        read_bundle,
+        ready,
+        refuse_unfit,
+        tell_changes,
+        write_bundle,
+    )
+
+    if (folder / BUNDLE).is_file():
+        ready_to_go = read_bundle(folder)
+        if repo_id not in (None, ready_to_go.names["adapter"]):
+            raise RecipeError(f"{folder}: its cards name {ready_to_go.names['adapter']}. Leave {repo_id} out.")
+    else:
+        prepare_libraries()
+        from hf_finetune.folder import held
+        from hf_finetune.ship.finished import read_finished
+
+        finished = read_finished(folder, recipe)
+        name = repo_id or finished.run.published.get("adapter")
+        if name is None:
+            raise RecipeError(f"{folder}: was not pushed yet. Name a repo: hf-finetune push {folder} OWNER/NAME.")
+        names = names_of(name, merged)
+        refuse_unfit(finished, merged)
+        if not bundle:
+            check_rights(names, order)
+        with held(folder):
+            ready_to_go = ready(finished, names, click.echo)
+    if bundle:
+        write_bundle(ready_to_go, Path(bundle))
+        click.echo(f"bundle    {bundle}: push it where there is a network with hf-finetune push {bundle}")
+    elif dry_run:
+        tell_changes(ready_to_go, order, click.echo)
+    else:
+        push(ready_to_go, order, click.echo)
