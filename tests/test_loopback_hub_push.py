@@ -67,6 +67,7 @@ def test_what_was_committed_reads_back(hub: LoopbackHub, tmp_path: Path) -> None
         "shas": [True, f"{hub.endpoint}/acme/model/commit/{sha}"],
     }
     assert repo.private
+    assert [request for request in hub.requests if "/tree/" in request and "cursor=2" in request] != []
     assert [commit.parent for commit in repo.history] == [None, *(commit.sha for commit in repo.history[:-1])]
     assert hub.storage.received == {OID: len(BIG)}  # once, though two commits hold it
     assert hub.read("acme/model", "y/w.safetensors") == BIG
@@ -108,14 +109,17 @@ def test_another_commit_in_between_is_not_overwritten(hub: LoopbackHub, tmp_path
             said = [error.response.status_code, str(error.server_message)]
         never = status(commit, "acme/model", {{"a.txt": b"mine"}}, parent_commit="{"0" * 40}")
         now = api.model_info("acme/model").sha
-        answer = [said, never, commit("acme/model", {{"a.txt": b"mine"}}, parent_commit=now).oid]
+        made = commit("acme/model", {{"a.txt": b"mine"}}, parent_commit=now).oid
+        pull = commit("acme/model", {{"a.txt": b"older"}}, parent_commit="{start}", create_pr=True).oid
+        answer = [said, never, made, pull]
     """
-    said, never, made = client(hub, tmp_path, script, token="hf_ann")
+    said, never, made, pull = client(hub, tmp_path, script, token="hf_ann")
     assert said == [412, "A commit has happened since. Please refresh and try again."]
     assert never == 412
     history = hub.repos["model", "acme/model"].history
-    assert [commit.author for commit in history] == ["", "bob", "ann"]
-    assert history[-1].sha == made
+    assert [commit.author for commit in history] == ["", "bob", "ann", "ann"]
+    assert [commit.sha for commit in history[2:]] == [made, pull]
+    assert history[-1].parent == start  # a pull request may begin at an older commit
     assert hub.read("acme/model", "b.txt") == b"theirs"
 
 
@@ -307,7 +311,11 @@ def test_the_storage_takes_only_what_was_announced(hub: LoopbackHub, tmp_path: P
             body = "\\n".join(json.dumps(line) for line in lines).encode()
             return send("POST", f"{{api.endpoint}}/api/models/acme/model/commit/main", body, **headers)
 
-        refused = [
+        short = {{**asked, "objects": [{{"oid": "{OID}", "size": len(BIG) - 1}}]}}
+        hf.get_session().post(url, json=short, headers=headers)
+        refused = [send("PUT", href, BIG).status_code]
+        hf.get_session().post(url, json=asked, headers=headers)
+        refused += [
             send("PUT", href, BIG[::-1]).status_code,
             send("PUT", href, BIG[1:]).status_code,
             send("PUT", href.replace("{OID}", "0" * 64), BIG).status_code,
@@ -318,13 +326,14 @@ def test_the_storage_takes_only_what_was_announced(hub: LoopbackHub, tmp_path: P
         ]
         text = early().json()["error"]
         accepted = [send("PUT", href, BIG).status_code, verify(), early().status_code]
-        answer = [refused, text, accepted, send("GET", href).content == BIG, send("GET", href, **headers).status_code]
+        got = [send("GET", href).content == BIG, send("GET", href, Range="bytes=1-2").content == BIG[1:3]]
+        answer = [refused, text, accepted, got, send("GET", href, **headers).status_code]
     """
-    refused, text, accepted, same, with_token = client(hub, tmp_path, script, token="hf_ann")
-    assert refused == [400, 400, 403, 400, 404, 404, 400]
+    refused, text, accepted, got, with_token = client(hub, tmp_path, script, token="hf_ann")
+    assert refused == [400, 400, 400, 403, 400, 404, 404, 400]
     assert "LFS pointer pointed to a file that does not exist" in text
     assert accepted == [200, 200, 200]
-    assert same
+    assert got == [True, True]
     assert with_token == 400
     assert [path.name for path in hub.storage.folder.iterdir()] == [OID]
     assert len(hub.repos["model", "acme/model"].history) == 2
@@ -468,6 +477,13 @@ def test_a_workflow_exchanges_its_identity_for_a_confined_token(hub: LoopbackHub
     for resource, github in (("acme/model", "eve/code"), ("acme/other", "acme/code")):
         refused = client(hub, tmp_path, script, extra=hub.oidc_environment(resource, github))
         assert refused == [[400, "invalid_grant"]] * 3
+    elsewhere = """
+        from huggingface_hub._oidc import exchange_oidc_token, get_oidc_token
+
+        tokens = [get_oidc_token(audience=audience) for audience in (None, "https://elsewhere.example")]
+        answer = [status(exchange_oidc_token, subject_token=t, resource="acme/model") for t in [*tokens, "made.up.one"]]
+    """
+    assert client(hub, tmp_path, elsewhere, extra=hub.oidc_environment("acme/model")) == [200, 400, 400]
     stolen = {**hub.oidc_environment("acme/model"), "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "guessed"}
     assert client(hub, tmp_path, 'answer = status(api.model_info, "acme/model")', extra=stolen) == 401
     assert len(hub.repos["model", "acme/model"].history) == 2
