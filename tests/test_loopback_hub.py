@@ -1,10 +1,5 @@
 """The loopback Hub answers the real client as the Hub does; each test runs that client in its own process."""
 
-import json
-import os
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,20 +7,8 @@ from typing import Any
 import pytest
 
 from loopback_hub import Fault, LoopbackHub
+from loopback_hub.clients import client
 
-PRELUDE = """
-import json, os
-from pathlib import Path
-import huggingface_hub as hf
-
-api = hf.HfApi()
-
-def tried(call, *args, **kwargs):
-    try:
-        return call(*args, **kwargs)
-    except Exception as error:
-        return type(error).__name__
-"""
 FILES = {"config.json": b"{}", "weights.bin": bytes(range(256)), "data/a b/train.jsonl": b'{"x": 1}\n'}
 
 
@@ -36,16 +19,6 @@ def hub() -> Iterator[LoopbackHub]:
         hub.tokens = {"hf_owner": "acme", "hf_guest": "guest", "hf_stranger": "stranger"}
         hub.granted = {("guest", "acme/gated")}
         yield hub
-
-
-def client(hub: LoopbackHub, home: Path, script: str, token: str | None = None) -> Any:
-    """Run a client script and give back what it left in `answer`."""
-    own = {name: text for name, text in os.environ.items() if not name.startswith(("HF_", "HUGGING_FACE_"))}
-    code = PRELUDE + textwrap.dedent(script) + "\nprint(json.dumps(answer))"
-    environment = {**own, **hub.environment(home, token)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_models_and_datasets_are_described_and_listed(hub: LoopbackHub, tmp_path: Path) -> None:

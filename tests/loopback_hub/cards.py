@@ -20,20 +20,21 @@ LICENCES = set(
 
 
 def metadata(card: str) -> dict[str, Any] | None:
-    """Give back the YAML at the top of a card, if there is any that can be read."""
+    """Give back the YAML at the top of a card: empty if there is none, nothing if it cannot be read."""
     top = re.match(r"---\r?\n(.*?)\r?\n---", card, re.DOTALL)
     try:
         read = yaml.safe_load(top[1]) if top else None
     except yaml.YAMLError:
         return None
-    return read if isinstance(read, dict) else None
+    return read if isinstance(read, dict) else {} if read is None else None
 
 
 def complaints(card: str) -> list[str]:
     """Give back what is wrong with a card's metadata."""
-    found, told = metadata(card), []
+    found = metadata(card)
     if found is None:
-        return ["metadata is not valid YAML"] if re.match(r"---\r?\n.*?\r?\n---", card, re.DOTALL) else []
+        return ["YAML metadata could not be read"]
+    told = []
     if "license" in found and not LICENCES.issuperset(listed(found["license"])):
         told.append(f'"license" must be one of [{", ".join(sorted(LICENCES))}]')
     for name, place in (("base_model", "models"), ("datasets", "datasets")):

@@ -14,7 +14,8 @@ class Refused(Exception):
     def __init__(self, status: int, message: str, code: str = "", **headers: str) -> None:
         """Keep the reply for the client."""
         super().__init__(message)
-        named = {"X-Error-Code": code, "X-Error-Message": " ".join(message.split()), **headers}
+        line = " ".join(message.split()).encode("latin-1", "replace").decode("latin-1")  # what a header can hold
+        named = {"X-Error-Code": code, "X-Error-Message": line, **headers}
         self.reply: Reply = status, {"error": message}, named
 
 
