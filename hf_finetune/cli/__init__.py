@@ -10,6 +10,7 @@ from hf_finetune.cli.bench import bench
 from hf_finetune.cli.card import card
 from hf_finetune.cli.compare import compare
 from hf_finetune.cli.evaluate import evaluate
+from hf_finetune.cli.jobs import jobs
 from hf_finetune.cli.launch import launch
 from hf_finetune.cli.learning_curve import learning_curve
 from hf_finetune.cli.merge import merge
@@ -47,8 +48,8 @@ def commands() -> None:
 
 
 for command in (
-    run, evaluate, merge, verify, card, push, compare, learning_curve, status, bench, launch, list_recipes, cat, check,
-    new, pin,
+    run, evaluate, merge, verify, card, push, compare, learning_curve, status, bench, launch, jobs, list_recipes, cat,
+    check, new, pin,
 ):  # fmt: skip
     commands.add_command(command)
 

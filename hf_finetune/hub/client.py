@@ -86,22 +86,22 @@ def explaining(repo_id: str) -> Iterator[None]:
         raise RecipeError(f"{what}: there is no token. Log in with `hf auth login`, or set HF_TOKEN.") from None
     except OIDCError as error:
         raise RecipeError(
-            f"{what}: no token by OIDC ({_without_token(first_line(error))}). Give the job the permission id-token: "
+            f"{what}: no token by OIDC ({without_token(first_line(error))}). Give the job the permission id-token: "
             f"write, and name this workflow as the repo's trusted publisher."
         ) from None
     except HfHubHTTPError as error:
         raise RecipeError(f"{what}: {_refusal(repo_id, error)}") from None
     except httpx2.HTTPError as error:
-        reason = _without_token(first_line(error)) or type(error).__name__
+        reason = without_token(first_line(error)) or type(error).__name__
         raise RecipeError(f"{what}: the Hub cannot be reached ({reason}). Push again when it can.") from None
     except ValueError as error:  # the client's word for a card that the Hub refuses
-        raise RecipeError(f"{what}: {_without_token(' '.join(str(error).split()))}.") from None
+        raise RecipeError(f"{what}: {without_token(' '.join(str(error).split()))}.") from None
 
 
 def _refusal(repo_id: str, error: "HfHubHTTPError") -> str:
     """What the Hub's answer means, and what to do."""
     status = _status(error)
-    said = _without_token(error.server_message or first_line(error)).rstrip(".")
+    said = without_token(error.server_message or first_line(error)).rstrip(".")
     login = "Log in again with `hf auth login`, or set another HF_TOKEN, and push again."
     if status == 401:
         return f"the Hub does not accept the token: it is wrong, or has expired. {login}"
@@ -118,7 +118,7 @@ def _refusal(repo_id: str, error: "HfHubHTTPError") -> str:
     return f"the Hub refuses it ({said or status}). Mend that, and push again."
 
 
-def _without_token(text: str) -> str:
+def without_token(text: str) -> str:
     """A text without the user's token, whichever form the Hub or a proxy quotes it in."""
     from huggingface_hub import get_token
     from huggingface_hub.errors import OIDCError
