@@ -126,6 +126,7 @@ def test_a_dry_run_tells_what_it_would_do_and_does_nothing(world: World) -> None
     assert done.returncode == 0, done.stderr
     assert "would push adapter to acme/finsent, 5 files" in done.stdout
     assert "unchanged adapter_model.safetensors" in done.stdout
+    assert "unchanged README.md" in done.stdout  # it names the merged weights still
     assert {key: len(repo.history) for key, repo in world.hub.repos.items()} == before
 
 

@@ -45,8 +45,11 @@ def ready(finished: Finished, names: Mapping[Form, str], say: Callable[[str], No
     """
     folder = finished.folder
     refuse_unfit(finished, "merged" in names)
-    if finished.run.published != names:
-        run = replace(finished.run, published=dict(names.items()))
+    published: dict[str, str] = dict(names.items())
+    if finished.run.published.get("adapter") == names["adapter"]:
+        published = finished.run.published | published  # the merged weights that were pushed before are still there
+    if finished.run.published != published:
+        run = replace(finished.run, published=published)
         run.write(folder)
         finished = replace(finished, run=run)
         write_card(folder)
