@@ -208,6 +208,8 @@ class Runner:
     secrets: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     """What every step has in its environment besides what a runner gives it."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """What a step has besides in a job that may ask GitHub who it is."""
     source: Path = ROOT
     """What a checkout gives."""
     chosen: dict[str, Any] = field(default_factory=dict)
@@ -249,6 +251,8 @@ class Runner:
         contexts["github"] = {**contexts["github"], "job": name}
         contexts["env"] = {key: shown(filled(value, contexts)) for key, value in job.get("env", {}).items()}
         contexts["steps"] = {}
+        may_ask = job.get("permissions", {}).get("id-token") == "write"
+        contexts["identity"] = self.identity if may_ask else {}
         self.steps(job["steps"], contexts, done, home)
         done.outputs = {key: shown(filled(value, contexts)) for key, value in job.get("outputs", {}).items()}
         return done
@@ -293,7 +297,7 @@ class Runner:
         ended = subprocess.run(
             ["bash", *strict, str(script)],
             cwd=done.workspace,
-            env={**kept, **machine, **pip_config(), "GITHUB_ACTIONS": "true", **self.environment, **given,
+            env={**kept, **machine, **pip_config(), "GITHUB_ACTIONS": "true", **self.environment, **contexts["identity"], **given,
                  **contexts["env"], **own},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
