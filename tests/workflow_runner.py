@@ -293,12 +293,12 @@ class Runner:
         given |= {"RUNNER_TEMP": str(home / "temp"), "GITHUB_EVENT_PATH": str(home / "event.json")}
         given |= {"GITHUB_WORKSPACE": str(done.workspace), "GITHUB_ACTION_PATH": shown(contexts.get("action_path"))}
         kept = {key: value for key, value in os.environ.items() if key.startswith(("PIP_", "SSL_", "LANG", "LC_"))}
-        machine = {"HOME": str(home / "home"), "PATH": f"{self.python()}:/usr/local/bin:/usr/bin:/bin", "CI": "true"}
+        machine = {**kept, **pip_config(), "HOME": str(home / "home"), "CI": "true", "GITHUB_ACTIONS": "true"}
+        machine |= {"PATH": f"{self.python()}:/usr/local/bin:/usr/bin:/bin"}
         ended = subprocess.run(
             ["bash", *strict, str(script)],
             cwd=done.workspace,
-            env={**kept, **machine, **pip_config(), "GITHUB_ACTIONS": "true", **self.environment, **contexts["identity"], **given,
-                 **contexts["env"], **own},
+            env=machine | self.environment | contexts["identity"] | given | contexts["env"] | own,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

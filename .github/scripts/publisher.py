@@ -20,24 +20,25 @@ def main(environment: Mapping[str, str]) -> str:
     from huggingface_hub.errors import HfHubHTTPError, OIDCError
 
     try:
-        if environment.get("WITH_TOKEN") == "true":
-            HfApi().whoami()  # a person's token can make the repository
-        else:
-            # The exchange alone tells that the repository knows this workflow.
-            HfApi().model_info(model, token=get_token())
-    except OIDCError as error:
+        token = get_token()  # the exchange alone tells that the repository knows this workflow
+    except (HfHubHTTPError, OIDCError) as error:
         return (
             f"{model}: the Hub gives this workflow no token ({one_line(error)}). Make the repository, and add this "
             f"workflow in its settings as a trusted publisher."
         )
+    try:
+        if environment.get("WITH_TOKEN") == "true":
+            HfApi().whoami(token=token)  # a person's token can make the repository
+        else:
+            HfApi().model_info(model, token=token)
     except HfHubHTTPError as error:
-        return f"{model}: is not there, or cannot be seen ({one_line(error)}). Make it: this token cannot."
+        return f"{model}: the Hub does not take the token ({one_line(error)}). Renew it, or make the repository."
     return ""
 
 
 def one_line(error: Exception) -> str:
-    """An error's first line, which ends no workflow command early."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    """An error's text in one line, so that it ends no workflow command early."""
+    return " ".join(str(error).split()).rstrip(".")
 
 
 if __name__ == "__main__":
