@@ -526,6 +526,7 @@ def other_repository(folder: Path, settings: str, *left_out: str) -> Path:
     (folder / ".github" / "workflows").mkdir(parents=True)
     workflow = {"on": "push", "jobs": {"own": {"runs-on": "ubuntu-latest", **job}}}
     (folder / ".github" / "workflows" / "own.yml").write_text(yaml.safe_dump(workflow), encoding="utf-8")
+    assert schema_faults(folder / ".github" / "workflows" / "own.yml") == ""
     (folder / "recipes").mkdir()
     shutil.copy(ROOT / "recipes" / "finsent.py", folder / "recipes" / "my_recipe.py")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
@@ -599,6 +600,20 @@ def test_nothing_is_trained_where_nothing_can_be_published(hub: Any, tmp_path: P
     assert "::error::" in check.step("Ask the Hub").said
     assert told in check.step("Ask the Hub").said
     assert done["train"] == done["publish"] == []
+
+
+@needs_oidc
+@pytest.mark.slow
+def test_a_run_that_misses_a_gate_is_not_published(hub: Any, tmp_path: Path) -> None:
+    runner = publishing(hub, tmp_path)
+    runner.variables["RELEASE_SETTINGS"] = f"--demo {QUICK} gates=perplexity=1.01"
+    done = runner.run("release.yml")
+    assert [job.result for job in done["check"]] == ["success"], done["check"][0].said
+    assert [job.result for job in done["train"]] == ["failure"]
+    assert "gates missed: perplexity is" in done["train"][0].step("Train and evaluate").said
+    assert done["publish"] == []
+    assert len(hub.repos["model", MODEL].history) == 1
+    assert hub.requests.count("POST /oauth/token") == 1
 
 
 @needs_oidc
