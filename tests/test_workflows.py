@@ -22,6 +22,7 @@ import find_recipes
 import publisher
 from figures import Figures, Gate, Pair, Score, Unfit, checked, collect, read_all, render
 from hf_finetune.cli import commands
+from hf_finetune.demo import BASE_MODEL, rows_file
 from hf_finetune.files import read_json
 from hf_finetune.layers import read_yaml
 from loopback_hub import LoopbackHub
@@ -529,6 +530,7 @@ def other_repository(folder: Path, settings: str, *left_out: str) -> Path:
     assert schema_faults(folder / ".github" / "workflows" / "own.yml") == ""
     (folder / "recipes").mkdir()
     shutil.copy(ROOT / "recipes" / "finsent.py", folder / "recipes" / "my_recipe.py")
+    shutil.copy(rows_file("finsent"), folder / "rows.jsonl")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     return folder
 
@@ -546,6 +548,8 @@ def test_another_repository_uses_the_action_in_six_lines(tmp_path: Path) -> None
 
 
 MODEL = "acme/finsent"
+ON_A_HUB = f"model_name_or_path=acme/base learning_rate=2e-3 lora_dropout=0 {QUICK}"
+"""The demonstration model as one on the Hub: a base that is a folder cannot be published."""
 OIDC = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
 needs_oidc = pytest.mark.skipif(not hasattr(LoopbackHub, "oidc_environment"), reason="the loopback Hub only reads")
 needs_push = pytest.mark.skipif("push" not in commands.commands, reason="there is no hf-finetune push")
@@ -554,11 +558,13 @@ needs_push = pytest.mark.skipif("push" not in commands.commands, reason="there i
 def publishing(hub: Any, folder: Path, **variables: str) -> Runner:
     """A runner whose jobs reach the loopback Hub, for a tag v1; there is a secret HF_TOKEN."""
     hub.add_repo(MODEL, {"README.md": b"empty"})
+    hub.add_repo("acme/base", BASE_MODEL)
     hub.tokens["hf_ann"], hub.organisations["acme"] = "ann", {"ann": "write"}
     github = {"ref": "refs/tags/v1", "ref_name": "v1", "ref_type": "tag"}
     runner = Runner(folder / "runner", github=github, secrets={"HF_TOKEN": "hf_ann"})
     runner.variables = {"RELEASE_MODEL": MODEL, "RELEASE_RECIPE": "recipes/finsent.py", **variables}
-    runner.variables["RELEASE_SETTINGS"] = f"--demo {QUICK} gates=perplexity=99999"
+    rows = "--data hf_finetune/demo/finsent.jsonl"
+    runner.variables["RELEASE_SETTINGS"] = f"{rows} {ON_A_HUB} gates=perplexity=99999"
     runner.environment = {**hub.environment(folder / "hub"), "HF_HUB_OFFLINE": "0"}
     runner.identity = {name: hub.oidc_environment(MODEL, "acme/finetune")[name] for name in OIDC}
     return runner
@@ -606,7 +612,7 @@ def test_nothing_is_trained_where_nothing_can_be_published(hub: Any, tmp_path: P
 @pytest.mark.slow
 def test_a_run_that_misses_a_gate_is_not_published(hub: Any, tmp_path: Path) -> None:
     runner = publishing(hub, tmp_path)
-    runner.variables["RELEASE_SETTINGS"] = f"--demo {QUICK} gates=perplexity=1.01"
+    runner.variables["RELEASE_SETTINGS"] = runner.variables["RELEASE_SETTINGS"].replace("99999", "1.01")
     done = runner.run("release.yml")
     assert [job.result for job in done["check"]] == ["success"], done["check"][0].said
     assert [job.result for job in done["train"]] == ["failure"]
@@ -655,7 +661,8 @@ def test_six_lines_publish(hub: Any, tmp_path: Path) -> None:
     runner = publishing(hub, tmp_path)
     hub.publishers = {"acme/my-model": "acme/finetune"}
     hub.add_repo("acme/my-model", {"README.md": b"empty"})
-    runner.source = other_repository(tmp_path / "other", f"--demo {QUICK} gates=perplexity=99999")
+    settings = f"--data rows.jsonl {ON_A_HUB} gates=perplexity=99999"
+    runner.source = other_repository(tmp_path / "other", settings)
     (job,) = runner.run("own.yml")["own"]
     assert job.result == "success", job.said
     assert hub.read("acme/my-model", "adapter_model.safetensors")
