@@ -182,6 +182,11 @@ def table() -> Iterator[Case]:
         pattern, about = REQUESTS[request]
         headers = {"X-Error-Message": header} if header else {}
         yield Case(request, f"{status} {header[:12]}", [Fault(pattern, status, headers=headers)], says, **about)
+    gateway: dict[str, Any] = {"status": 502, "page": b"<html>Bad gateway</html>"}
+    for request in ("validate-yaml", "LFS batch", "commit", "model info"):
+        yield Case(request, "gateway's page", [Fault(REQUESTS[request][0], **gateway)])
+    says = "did not do it .*502 Bad Gateway.* Push again later"
+    yield Case("commit", "gateway's page always", [Fault(REQUESTS["commit"][0], times=ALWAYS, **gateway)], says)
     odd = "answers that are not the Hub's .* Look for a proxy"
     yield Case("whoami", "200", [Fault(REQUESTS["whoami"][0], 200)], odd, fresh=True)
     pattern, pull = REQUESTS["commit"][0], REQUESTS["pull request"][1]
@@ -287,6 +292,8 @@ def test_a_push_that_fails_anywhere_is_whole_or_nothing_and_the_same_call_finish
     check_told(first, case.says)
     if case.kind == "429 for a while":
         assert re.search(r"waits (7|8)\.0", first.stdout)
+    if case.kind == "429 for long":
+        assert "waits 60" not in first.stdout
     if ("model", NAME) in hub.repos:
         check_whole(world, case, new)
         first_published = world.published()
@@ -453,12 +460,27 @@ def test_a_file_that_goes_while_it_is_sent_is_told(world: World) -> None:
     assert world.held() == OLD
 
 
+def test_what_the_hub_holds_is_compared_with_what_was_to_be_sent(world: World) -> None:
+    world.hub.add_repo(NAME, OLD)
+    readme = world.cwd / "files" / "README.md"
+    other = CARD.format("Another").encode()
+    world.hub.faults = [Fault(f"POST {API}/preupload", action=lambda hub: void(readme.write_bytes(other)))]
+    push(world, says="what is there now is not what was sent: README.md. Look at .* and push again")
+    push(world)
+    assert world.held() == AFTER | {"README.md": other}
+
+
+def void(_: int) -> None:
+    """Drops what a call gives."""
+
+
 def test_a_hub_without_xet_is_told(world: World) -> None:
     """With hf_xet large files go another way, and the commit the same."""
     pytest.importorskip("hf_xet")
     world.hub.add_repo(NAME, OLD)
-    push(world, says="Push again|push again", HF_HUB_DISABLE_XET="0")
+    push(world, says="the upload has failed .*404.*Push again", HF_HUB_DISABLE_XET="0", RUST_LOG="debug")
     assert world.held() == OLD
+    assert not [path for path in world.cwd.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
 
 
 @pytest.mark.parametrize("verbose", [{"HF_DEBUG": "1"}, {"HF_HUB_VERBOSITY": "debug"}])

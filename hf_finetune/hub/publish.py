@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from hf_finetune.errors import RecipeError
-from hf_finetune.files import sha256
 from hf_finetune.hub.client import TRIES, client, explaining, is_transient, overtaken, page, patiently, status, wait
 from hf_finetune.hub.rights import Target, check_target
 
@@ -31,19 +30,25 @@ class LocalFile:
 
     path: Path
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Of its bytes, as LFS and Xet have it."""
-        return sha256(self.path)
+        return self._ids[0]
 
-    @cached_property
+    @property
     def blob_id(self) -> str:
         """Git's id of its bytes."""
-        hashed = hashlib.sha1(b"blob %d\0" % self.size)
+        return self._ids[1]
+
+    @cached_property
+    def _ids(self) -> tuple[str, str]:
+        """Both of the same bytes, so that a file that changes while it is sent is found out."""
+        hashed, in_git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % self.size)
         with self.path.open("rb") as file:
             while block := file.read(2**20):
                 hashed.update(block)
-        return hashed.hexdigest()
+                in_git.update(block)
+        return hashed.hexdigest(), in_git.hexdigest()
 
     @cached_property
     def size(self) -> int:
