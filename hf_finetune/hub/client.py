@@ -1,15 +1,19 @@
 """The Hub's client as a push uses it: patient where a request may be made twice, and clear where it is refused."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from hf_finetune.errors import RecipeError, first_line
+from hf_finetune.errors import RecipeError, plural
 
 if TYPE_CHECKING:
+    import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -20,6 +24,12 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 TRIES = 4
 LONGEST_WAIT = 60.0
 CONNECT_SECONDS, ANSWER_SECONDS = 30.0, 300.0
+LONGEST_TEXT = 300
+TRUSTED = (
+    "Make the repo, name this workflow in its settings as a trusted publisher, and give the job the permission "
+    "id-token: write."
+)
+NOT_TWICE = "what it has already is not sent again"
 
 
 @cache
@@ -28,8 +38,12 @@ def client() -> "HfApi":
     import httpx2
     from huggingface_hub import HfApi, set_client_factory
 
-    timeout = httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
-    set_client_factory(lambda: httpx2.Client(follow_redirects=True, timeout=timeout))
+    seconds = httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS).as_dict()
+
+    def limit(request: "httpx2.Request") -> None:  # some calls of the client ask for no limit at all
+        request.extensions["timeout"] = seconds
+
+    set_client_factory(lambda: httpx2.Client(follow_redirects=True, event_hooks={"request": [limit]}))
     return HfApi(library_name="hf_finetune")
 
 
@@ -46,23 +60,55 @@ def patiently(call: Callable[[], Result]) -> Result:
 
 
 def is_transient(error: Exception) -> bool:
+    """Whether the same request may succeed soon."""
     import httpx2
-    from huggingface_hub.errors import HfHubHTTPError
 
-    if isinstance(error, HfHubHTTPError):
-        return _status(error) in TRANSIENT
+    wrapped, error = error, _cause(error)
+    if isinstance(error, json.JSONDecodeError):  # the page of a gateway, or half an answer
+        return True
+    if error is not wrapped and (_is_of_storage(error) or status(error) in (400, 404)):
+        return True  # an upload's addresses expire, and its parts are gone once they are put together
+    if status(error):
+        return status(error) in TRANSIENT and asked_wait(error) <= LONGEST_WAIT
     return isinstance(error, httpx2.TransportError)
 
 
 def wait(attempt: int, error: Exception) -> None:
     """Waits as long as the Hub asks for, else a second, two, four."""
+    time.sleep(min(LONGEST_WAIT, asked_wait(_cause(error)) or 2.0**attempt))
+
+
+def asked_wait(error: Exception) -> float:
+    """The seconds after which the Hub wants to be asked again, or 0."""
+    from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
+
     headers = getattr(getattr(error, "response", None), "headers", {})
-    asked = str(headers.get("Retry-After", ""))
-    time.sleep(min(LONGEST_WAIT, float(asked) if asked.isdecimal() else 2.0**attempt))
+    limit, asked = parse_ratelimit_headers(headers), str(headers.get("Retry-After", "")).strip()
+    if status(error) == 429 and limit and limit.remaining == 0:
+        return float(limit.reset_in_seconds)
+    if asked.isdecimal():
+        return float(asked)
+    try:
+        return max(0.0, (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):  # no date, or one without its zone
+        return 0.0
 
 
-def _status(error: Exception) -> int:
-    return int(getattr(getattr(error, "response", None), "status_code", 0) or 0)
+def status(error: Exception) -> int:
+    """The status of the answer that an error is about, or 0."""
+    return int(getattr(getattr(_cause(error), "response", None), "status_code", 0) or 0)
+
+
+def _cause(error: Exception) -> Exception:
+    """What befell an upload, without what the client wraps it in."""
+    wrapped = error.__cause__ if type(error) is RuntimeError else None
+    return wrapped if isinstance(wrapped, Exception) else error
+
+
+def _is_of_storage(error: Exception) -> bool:
+    """Whether it is not the Hub itself that answered, but the storage to which it sends large files."""
+    address = getattr(getattr(error, "response", None), "url", None)
+    return address is not None and not str(address).startswith(f"{endpoint()}/")
 
 
 @contextmanager
@@ -72,62 +118,91 @@ def explaining(repo_id: str) -> Iterator[None]:
     Raises:
         RecipeError: instead of them.
     """
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OIDCError
+    from tqdm import tqdm
 
-    what = f"push to {repo_id}"
     try:
         yield
     except RecipeError:
         raise
-    except HFValidationError as error:
-        raise RecipeError(f"{what}: is no name of a repo ({first_line(error)}). Write it as owner/name.") from None
-    except LocalTokenNotFoundError:
-        raise RecipeError(f"{what}: there is no token. Log in with `hf auth login`, or set HF_TOKEN.") from None
-    except OIDCError as error:
-        raise RecipeError(
-            f"{what}: no token by OIDC ({without_token(first_line(error))}). Give the job the permission id-token: "
-            f"write, and name this workflow as the repo's trusted publisher."
-        ) from None
-    except HfHubHTTPError as error:
-        raise RecipeError(f"{what}: {_refusal(repo_id, error)}") from None
-    except httpx2.HTTPError as error:
-        reason = without_token(first_line(error)) or type(error).__name__
-        raise RecipeError(f"{what}: the Hub cannot be reached ({reason}). Push again when it can.") from None
-    except ValueError as error:  # the client's word for a card that the Hub refuses
-        raise RecipeError(f"{what}: {without_token(' '.join(str(error).split()))}.") from None
+    except Exception as error:
+        meaning = _meaning(repo_id, _cause(error))
+        if not meaning:
+            raise
+        for bar in list(tqdm._instances):  # type: ignore[attr-defined]
+            bar.close()  # the client leaves those of a failed upload open, which would end after the message
+        raise RecipeError(f"push to {repo_id}: {meaning}") from None
+
+
+def _meaning(repo_id: str, error: Exception) -> str:
+    """What an error means and what to do, in a line; nothing where it is a defect of ours."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OIDCError
+
+    said = _said(error)
+    if isinstance(error, HfHubHTTPError):
+        return _refusal(repo_id, error)
+    if isinstance(error, HFValidationError):
+        return f"is no name of a repo ({said}). Write it as owner/name."
+    if isinstance(error, LocalTokenNotFoundError):
+        return "there is no token. Log in with `hf auth login`, or set HF_TOKEN."
+    if isinstance(error, OIDCError):
+        return f"no token by OIDC ({said}). {TRUSTED}"
+    if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL):
+        return f"the Hub cannot be reached ({said}). Push again when it can; {NOT_TWICE}."
+    if isinstance(error, json.JSONDecodeError):
+        return f"{endpoint()} gives answers that are not the Hub's ({said}). Look for a proxy, and push again."
+    if isinstance(error, ValueError):  # the client's word for a card that the Hub refuses
+        return f"{said}. Mend that, and push again."
+    if isinstance(error, OSError | RuntimeError):  # a file that is gone, or hf_xet's word for any failure
+        return f"the upload has failed ({said}). Push again; {NOT_TWICE}."
+    return ""
 
 
 def _refusal(repo_id: str, error: "HfHubHTTPError") -> str:
     """What the Hub's answer means, and what to do."""
-    status = _status(error)
-    said = without_token(error.server_message or first_line(error)).rstrip(".")
+    code, said, asked = status(error), _said(error), asked_wait(error)
     login = "Log in again with `hf auth login`, or set another HF_TOKEN, and push again."
-    if status == 401:
+    if str(error.response.url).endswith("/oauth/token"):
+        return f"no token by OIDC ({said}). {TRUSTED}"
+    if _is_of_storage(error):
+        return f"the Hub's storage did not take a file ({said}). Push again; {NOT_TWICE}."
+    if code == 401:
         return f"the Hub does not accept the token: it is wrong, or has expired. {login}"
-    if status == 403 and re.search(r"quota|storage|limit", said, re.I):
+    if code in (402, 403) and re.search(r"quota|storage|limit", said, re.I):
         return f"there is no room for it ({said}). Free some at {endpoint()}/settings/billing, and push again."
-    if status == 403:
+    if code == 403:
         return f"this token may not write there ({said}). {login}"
-    if status == 404:
+    if code == 404:
         return f"the repo or revision is not there, or hidden from this token ({said}). Check the name, and push again."
-    if status == 412:
+    if code == 409:
+        return f"something else is at work there ({said}). Push again in a minute; {NOT_TWICE}."
+    if code == 412:
         return str(overtaken(repo_id)).split(": ", 1)[1]
-    if status in TRANSIENT:
-        return f"the Hub did not do it ({said or status}). Push again later: what it has already is not sent again."
-    return f"the Hub refuses it ({said or status}). Mend that, and push again."
+    if code in TRANSIENT:
+        when = f"in {plural(round(asked), 'second')}" if asked else "later"
+        return f"the Hub did not do it ({said}). Push again {when}; {NOT_TWICE}."
+    return f"the Hub refuses it ({said}). Mend that, and push again."
+
+
+def _said(error: Exception) -> str:
+    """What an error or the Hub says, in a line of bounded length, without secrets."""
+    text = getattr(error, "server_message", None) or str(error) or type(error).__name__
+    line = " ".join(without_token(text).split())
+    return (f"{line[:LONGEST_TEXT]}..." if len(line) > LONGEST_TEXT else line).rstrip(".")
 
 
 def without_token(text: str) -> str:
-    """A text without the user's token, whichever form the Hub or a proxy quotes it in."""
+    """A text without the user's token, whichever form the Hub or a proxy quotes it in, and without signed addresses."""
+    import httpx2
     from huggingface_hub import get_token
     from huggingface_hub.errors import OIDCError
 
     try:
         token = get_token()
-    except OIDCError:  # a token that cannot be had cannot be quoted
+    except (OIDCError, httpx2.HTTPError):  # a token that cannot be had cannot be quoted
         token = None
     text = text.replace(token, "hf_***") if token else text
+    text = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)
     return re.sub(r"\bhf_(?:jwt_|oauth_)?[A-Za-z0-9._-]{16,}", "hf_***", text)
 
 

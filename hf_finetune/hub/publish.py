@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from hf_finetune.errors import RecipeError
-from hf_finetune.files import sha256
-from hf_finetune.hub.client import TRIES, client, explaining, is_transient, overtaken, page, patiently, wait
+from hf_finetune.hub.client import TRIES, client, explaining, is_transient, overtaken, page, patiently, status, wait
 from hf_finetune.hub.rights import Target, check_target
 
 if TYPE_CHECKING:
@@ -20,25 +20,35 @@ WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".pkl", ".ckpt", ".safetensors
 """Endings of files that hold weights or pickles: those that are pushed replace all that are there."""
 
 
+OVERTAKEN = frozenset({409, 412})
+"""Answers after which one looks who has changed the branch: it may have been this push, by a commit thought lost."""
+
+
 @dataclass(frozen=True)
 class LocalFile:
     """A file that is sent, with the ids under which the Hub knows its bytes."""
 
     path: Path
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Of its bytes, as LFS and Xet have it."""
-        return sha256(self.path)
+        return self._ids[0]
 
-    @cached_property
+    @property
     def blob_id(self) -> str:
         """Git's id of its bytes."""
-        hashed = hashlib.sha1(b"blob %d\0" % self.size)
+        return self._ids[1]
+
+    @cached_property
+    def _ids(self) -> tuple[str, str]:
+        """Both of the same bytes, so that a file that changes while it is sent is found out."""
+        hashed, in_git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % self.size)
         with self.path.open("rb") as file:
             while block := file.read(2**20):
                 hashed.update(block)
-        return hashed.hexdigest()
+                in_git.update(block)
+        return hashed.hexdigest(), in_git.hexdigest()
 
     @cached_property
     def size(self) -> int:
@@ -99,8 +109,10 @@ def changes(files: Files, target: Target) -> Changes:
         return Changes(sorted(files), [], [], [])
     api = client()
     with explaining(target.repo_id):
-        place = _place(api, files, target, title_of(files, target))
-        return _difference(files, _tree(api, target, place.head))
+        heads = _heads(api, target)
+        start = heads.get(target.branch, heads.get("main"))
+        place = _place(api, files, target, start) if start else None
+        return _difference(files, _tree(api, target, place.head) if place else {})
 
 
 def publish(files: Files, target: Target, description: str, say: Callable[[str], None] = print) -> Published:
@@ -143,9 +155,9 @@ def _commit(api: "HfApi", files: Files, target: Target, description: str) -> Pub
     """Makes the one commit; after a failure it looks first whether that was made."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    title, begun_at, failure = title_of(files, target), "", Exception()
+    begun_at, failure = "", Exception()
     for attempt in range(TRIES):
-        place = _place(api, files, target, title)
+        place = _place(api, files, target, _head(api, target))
         found = _difference(files, _tree(api, target, place.head))
         if not found:
             return Published(place.url, place.head, is_new=bool(begun_at))
@@ -160,14 +172,14 @@ def _commit(api: "HfApi", files: Files, target: Target, description: str) -> Pub
             made = api.create_commit(
                 target.repo_id,
                 operations,
-                commit_message=title,
+                commit_message=title_of(files, target),
                 commit_description=description,
                 revision=place.revision,
                 parent_commit=place.head,
                 create_pr=place.opens_pull_request,
             )
         except Exception as error:
-            if not is_transient(error):
+            if not is_transient(error) and status(error) not in OVERTAKEN:
                 raise
             failure = error
             wait(attempt, error)
@@ -176,23 +188,35 @@ def _commit(api: "HfApi", files: Files, target: Target, description: str) -> Pub
     raise failure
 
 
-def _place(api: "HfApi", files: Files, target: Target, title: str) -> _Place:
-    """Where the commit goes: the branch, which is made where it is not there, or a pull request."""
-    refs = _refs(api, target)
-    heads = {branch.name: branch.target_commit for branch in refs.branches}
+def _head(api: "HfApi", target: Target) -> str:
+    """The commit of the branch, which is made where it is not there."""
+    heads = _heads(api, target)
     if target.branch not in heads:
         patiently(lambda: api.create_branch(target.repo_id, branch=target.branch, exist_ok=True))
-        heads = {branch.name: branch.target_commit for branch in _refs(api, target).branches}
-    head, url = heads[target.branch], f"{page(target.repo_id)}/tree/{target.branch}"
+        heads = _heads(api, target)
+    if target.branch not in heads:
+        raise RecipeError(f"push to {target.repo_id}: its branch {target.branch!r} cannot be made. Make it on the Hub.")
+    return heads[target.branch]
+
+
+def _heads(api: "HfApi", target: Target) -> dict[str, str]:
+    return {branch.name: branch.target_commit for branch in _refs(api, target).branches}
+
+
+def _place(api: "HfApi", files: Files, target: Target, head: str) -> _Place:
+    """Where the commit goes: the branch whose head is given, or a pull request, which may be open already."""
+    branch = _Place(target.branch, head, f"{page(target.repo_id)}/tree/{quote(target.branch, safe='')}")
     if not target.as_pull_request or not _difference(files, _tree(api, target, head)):
-        return _Place(target.branch, head, url)
+        return branch
     asked = {"discussion_type": "pull_request", "discussion_status": "open"}
     opened = patiently(lambda: list(api.get_repo_discussions(target.repo_id, **asked)))  # type: ignore[arg-type]
+    pulls = {pull.ref: pull.target_commit for pull in _refs(api, target).pull_requests or []}
     for one in opened:
-        if one.title == title and one.git_reference:
-            pulls = {pull.ref: pull.target_commit for pull in refs.pull_requests or []}
-            return _Place(one.git_reference, pulls[one.git_reference], one.url)
-    return _Place(target.branch, head, url, opens_pull_request=True)
+        ref = one.git_reference or ""
+        is_same = one.title == title_of(files, target) and ref in pulls
+        if is_same and not _difference(files, _tree(api, target, pulls[ref])):
+            return _Place(ref, pulls[ref], one.url)
+    return replace(branch, opens_pull_request=True)
 
 
 def _refs(api: "HfApi", target: Target) -> "GitRefs":
@@ -203,7 +227,7 @@ def _tree(api: "HfApi", target: Target, commit: str) -> dict[str, "RepoFile"]:
     """The files of a commit by their paths."""
     from huggingface_hub.hf_api import RepoFile
 
-    entries = patiently(lambda: list(api.list_repo_tree(target.repo_id, recursive=True, revision=commit)))
+    entries = api.list_repo_tree(target.repo_id, recursive=True, revision=commit)  # which is patient by itself
     return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from hf_finetune.errors import RecipeError
-from hf_finetune.hub.client import client, endpoint, explaining, page, patiently
+from hf_finetune.hub.client import client, endpoint, explaining, is_transient, page, patiently
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -52,11 +52,13 @@ def check_target(target: Target) -> "ModelInfo | None":
         raise RecipeError(f"push to {target.repo_id}: HF_HUB_OFFLINE is set. Unset it, or write the push to a folder.")
     api, confined = client(), os.environ.get("HF_OIDC_RESOURCE")
     with explaining(target.repo_id):
-        if confined and confined != target.repo_id:
+        if confined and confined not in (target.repo_id, target.repo_id.split("/")[0]):
             raise RecipeError(
                 f"push to {target.repo_id}: HF_OIDC_RESOURCE is {confined!r}, and its token is for that alone. "
                 f"Set it to {target.repo_id}, or unset it and set HF_TOKEN."
             )
+        if confined:
+            _exchange_identity()
         user = {} if confined else patiently(lambda: api.whoami(cache=True))
         try:
             repo = patiently(lambda: api.model_info(target.repo_id))
@@ -65,9 +67,29 @@ def check_target(target: Target) -> "ModelInfo | None":
         if repo is None:
             _refuse_to_create(target, user, confined)
             return None
-        patiently(lambda: api.auth_check(target.repo_id, write=True))
+        if repo.id != target.repo_id:
+            raise RecipeError(f"push to {target.repo_id}: the repo is called {repo.id} now. Push to that.")
+        writes = target.gated or not target.as_pull_request  # a pull request may be opened by whoever reads
+        patiently(lambda: api.auth_check(target.repo_id, write=writes))
         _refuse_another_kind(target, repo)
     return repo
+
+
+def _exchange_identity() -> None:
+    """Has the client take a token for the workflow's identity, which it keeps.
+
+    Raises:
+        OIDCError: when it gets none.
+    """
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import HfHubHTTPError, OIDCError
+
+    try:
+        patiently(get_token)
+    except HfHubHTTPError as error:
+        if is_transient(error):
+            raise
+        raise OIDCError(error.server_message or str(error)) from None
 
 
 def _refuse_to_create(target: Target, user: Mapping[str, Any], confined: str | None) -> None:

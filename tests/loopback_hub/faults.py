@@ -18,6 +18,7 @@ class Fault:
     It strikes before the effect of the request, after it, or in the middle: half of the request's body (or, without
     one, half of the answer's) passes and the connection is cut. It waits `delay` seconds, calls `action`, and then
     answers `status`: 0 cuts the connection without an answer, None lets the request go on as if nothing were planted.
+    The answer is the Hub's JSON, or the `page` that a gateway in between shows.
     """
 
     pattern: str
@@ -28,6 +29,7 @@ class Fault:
     delay: float = 0.0
     action: Callable[[LoopbackHub], None] | None = None
     skip: int = 0
+    page: bytes = b""
 
     def strike(self, hub: LoopbackHub) -> None:
         """Wait and act."""

@@ -99,7 +99,8 @@ class Handler(BaseHTTPRequestHandler):
     def fail(self, fault: Fault) -> None:
         """Answer as a fault says."""
         if fault.status:
-            self.send(Refused(fault.status, "planted fault", **fault.headers).reply)
+            reply = Refused(fault.status, "planted fault", **fault.headers).reply
+            self.send((fault.status, fault.page, {"Content-Type": "text/html"}) if fault.page else reply)
         else:
             self.cut()
 
