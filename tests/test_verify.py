@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from conftest import make_base, run_cli, sample_rows, write_rows
+from hf_finetune.cli.merge import merge
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json, read_jsonl, sha256, write_json, write_jsonl
 from hf_finetune.ship.finished import read_finished
@@ -179,16 +181,21 @@ ADAPTER_FAULTS: dict[str, tuple[Plant, str]] = {
         tensors(add_embeddings),
         r"holds [\d,]+ values, of which [\d,]+ were trained; .*embed_tokens.weight and the like",
     ),
-    "a file cut off": (cut_off, r"adapter_model.safetensors: cannot be read"),
+    "a file cut off": (cut_off, r"adapter_model.safetensors: cannot be read .*from its checkpoint"),
     "other weights than evaluated": (
         tensors(lambda held: scale(held, 2), tell=False),
-        r"is not the file that was eval",
+        r"is not the file that was evaluated. Remove \S+/adapter and start the run's command again",
     ),
+    "a config that is no object": (lambda run: write_json(run / "adapter/adapter_config.json", []), r"is damaged"),
+    "another rank": (config(r=8), r"adapter_config.json: r is 8, and was trained as 4. Write that"),
     "other weights, and no hash": (tensors(lambda held: scale(held, 3)), r"gold answers? of \d+ cost another loss"),
     "a tensor missing": (tensors(drop_one), r"it lacks 1 tensor that PEFT looks for, such as base_model"),
     "a tensor of no layer": (tensors(rename_one), r"1 tensor, such as \S+layers.5\S+, fit no layer"),
-    "another scale": (config(lora_alpha=400), r"cost another loss than the run measured"),
-    "an adapter turned off": (config(lora_alpha=0), r"the adapter changes nothing: the base alone gives the same"),
+    "another scale": (config(alpha_pattern={".*": 400}), r"cost another loss than the run measured"),
+    "an adapter turned off": (
+        config(alpha_pattern={".*": 0}),
+        r"the adapter changes nothing: the base alone gives the same",
+    ),
     "an adapter that is not loaded": (
         in_card("model = PeftModel.from_pretrained(model, adapter)", ""),
         r"the snippet's model has no adapter",
@@ -202,6 +209,60 @@ ADAPTER_FAULTS: dict[str, tuple[Plant, str]] = {
         r"\d answers of \d that the run marked right are wrong, or the reverse",
     ),
 }
+
+
+def adapter_file(name: str, text: bytes | None) -> Plant:
+    """Another file, or none, in the adapter's folder."""
+
+    def plant(run: Path) -> None:
+        (run / "adapter" / name).unlink()
+        if text is not None:
+            (run / "adapter" / name).write_bytes(text)
+
+    return plant
+
+
+UNMERGEABLE: dict[str, tuple[Plant, str]] = {
+    "no weights": (adapter_file("adapter_model.safetensors", None), r"adapter_model.safetensors: is missing. Remove"),
+    "empty weights": (adapter_file("adapter_model.safetensors", b""), r"adapter_model.safetensors: cannot be read"),
+    "weights cut off": (cut_off, r"adapter_model.safetensors: cannot be read"),
+    "other weights": (tensors(lambda held: scale(held, 2), tell=False), r"is not the file that was evaluated"),
+    "no config": (adapter_file("adapter_config.json", None), r"adapter_config.json: is missing. Remove"),
+    "a config cut off": (adapter_file("adapter_config.json", b"{"), r"adapter_config.json: is damaged. Remove"),
+    "a config that is no object": (adapter_file("adapter_config.json", b"[]"), r"adapter_config.json: is damaged"),
+    "another rank": (config(r=8), r"adapter_config.json: r is 8, and was trained as 4. Write that"),
+}
+
+
+@pytest.mark.parametrize("fault", UNMERGEABLE)
+def test_what_was_not_measured_is_not_merged(run: Path, fault: str) -> None:
+    plant, message = UNMERGEABLE[fault]
+    plant(run)
+    before = in_folder(run / "merged")
+    with pytest.raises(RecipeError, match=message):
+        merged_again(run)
+    assert in_folder(run / "merged") == before
+
+
+def merged_again(run: Path, *words: str) -> str:
+    """What `hf-finetune merge` says."""
+    done = CliRunner().invoke(merge, [str(run), *words], catch_exceptions=False)
+    return done.output
+
+
+def in_folder(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_an_adapter_that_was_spoiled_is_taken_from_its_checkpoint_again(run: Path) -> None:
+    file = run / "adapter" / "adapter_model.safetensors"
+    whole = file.read_bytes()
+    cut_off(run)
+    shutil.rmtree(run / "adapter")  # as the message says
+    base = f"model_name_or_path={run.parent / 'tiny-base'}"
+    done = run_cli("run", "finsent", "--data", "rows.jsonl", *WORDS, base, "output_dir=run", cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    assert file.read_bytes() == whole
 
 
 def in_merged(name: str, change: Callable[[dict[str, Any]], Any]) -> Plant:

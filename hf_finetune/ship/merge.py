@@ -15,6 +15,7 @@ from hf_finetune.intervals import bootstrap_intervals, gain_over
 from hf_finetune.model import BaseModel, load_adapter, load_base_model
 from hf_finetune.ship.finished import Finished
 from hf_finetune.ship.merged_weights import Way, write_merged
+from hf_finetune.ship.published import faults_of_training, in_a_line
 from hf_finetune.ship.readable import make_readable
 from hf_finetune.tuned import check_vocabulary
 
@@ -44,6 +45,9 @@ def merge(
     """
     import torch
 
+    faults = faults_of_training(finished, finished.adapter)
+    if faults:
+        raise RecipeError(f"{finished.adapter}: {in_a_line(faults)}")
     base, chat, folder = finished.base(), finished.chat(), finished.folder / "merged"
     if not (finished.settings.load_in_4bit or finished.settings.load_in_8bit):
         way = "full precision"  # that is what was evaluated
