@@ -8,7 +8,7 @@ from typing import Any
 from hf_finetune.card_check import check_card, check_docstring
 from hf_finetune.card_metadata import eval_results, metadata
 from hf_finetune.errors import RecipeError, first_line, plural
-from hf_finetune.files import read_json, sha256, whole_file
+from hf_finetune.files import read_json, sha256, unreadable, whole_file
 from hf_finetune.intervals import RESAMPLES
 from hf_finetune.licences import adapter_license
 from hf_finetune.page import score_rows, worse_metrics
@@ -19,6 +19,8 @@ from hf_finetune.run import Run
 from hf_finetune.settings import Settings, written
 from hf_finetune.snippets import bits, has_public_rows, may_quote_rows, usages
 
+DATA_FACTS = ("source", "rows", "answers", "longer_than_max_length")
+"""What data.json holds of a run with a training, besides numbers."""
 LOSS_CURVE, COMPARISON = "loss_curve.png", "comparison.svg"
 
 
@@ -41,7 +43,7 @@ def write_card(folder: Path) -> list[Path]:
 
 def card_files(folder: Path, form: str = "adapter") -> list[tuple[str, bytes]]:
     """The files of the card on a run's adapter or merged weights, their names and bytes; README.md is the last."""
-    run, data, report = Run.read(folder), _read(folder / "data.json"), Report.read(folder)
+    run, data, report = Run.read(folder), _read_data(folder / "data.json"), Report.read(folder)
     verified = verified_parts(folder)
     check_docstring(run.recipe)
     files = {COMPARISON: render_comparison(report).encode()}
@@ -93,30 +95,40 @@ def render_comparison(report: Report) -> str:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of a run.
+def _read_data(path: Path) -> dict[str, Any]:
+    """What data.json of a run says.
 
     Raises:
         RecipeError: when it is not there or damaged.
     """
     try:
-        return dict(read_json(path))
+        data = dict(read_json(path))
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path}: is missing. Start the run's command again, which makes it.") from error
     except (OSError, ValueError, TypeError) as error:
-        raise RecipeError(
-            f"{path}: cannot be read ({first_line(error)}). Start the run's command again, with --overwrite if need be."
-        ) from error
+        raise unreadable(path, error) from error
+    lacking = [name for name in DATA_FACTS if not isinstance(data.get(name), dict)]
+    if lacking:
+        raise RecipeError(f"{path}: is damaged: it lacks {lacking[0]!r}. Remove it and start the run's command again.")
+    return data
 
 
 def verified_parts(folder: Path) -> dict[str, Any]:
     """What verified.json says of the files that are there now; of files that were others then nothing."""
     path = folder / "verified.json"
-    parts = _read(path) if path.exists() else {}
+    try:
+        parts = dict(read_json(path)) if path.exists() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise RecipeError(
+            f"{path}: cannot be read ({first_line(error)}). Remove it: hf-finetune verify {folder} makes it again."
+        ) from error
 
-    def is_of_now(form: str, part: Mapping[str, Any]) -> bool:
-        files = {folder / form / name: known for name, known in part.get("files", {}).items()}
-        return all(not file.is_file() or sha256(file) == known for file, known in files.items())
+    def is_of_now(form: str, part: Any) -> bool:
+        known = part.get("files", {}) if isinstance(part, dict) else None
+        files = {folder / form / name: own for name, own in known.items()} if isinstance(known, dict) else None
+        return files is not None and all(not file.is_file() or sha256(file) == own for file, own in files.items())
 
-    return {form: part for form, part in parts.items() if isinstance(part, dict) and is_of_now(form, part)}
+    return {form: part for form, part in parts.items() if is_of_now(form, part)}
 
 
 def _quoted(run: Run, data: Mapping[str, Any], report: Report, verified: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.errors import RecipeError
+from hf_finetune.errors import RecipeError, first_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,6 +122,11 @@ def sha256(path: Path) -> str:
     """The hash of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unreadable(path: Path, error: Exception) -> RecipeError:
+    """The error on a file of a run that its command makes again."""
+    return RecipeError(f"{path}: cannot be read ({first_line(error)}). Remove it and start the run's command again.")
 
 
 def _cannot_write(path: Path, error: OSError) -> RecipeError:

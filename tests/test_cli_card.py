@@ -1,5 +1,6 @@
 """`hf-finetune card`: the card again, and one clear error where there is nothing to write it from."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,17 +41,33 @@ def test_rows_are_shown_when_that_is_asked_for(tmp_path: Path) -> None:
         ("run.json", "[]", r"run\.json: is damaged"),
         ("data.json", None, r"data\.json: cannot be read"), ("data.json", "{", r"data\.json: cannot be read"),
         ("data.json", "3", r"data\.json: cannot be read"), ("report.json", None, "has no report"),
-        ("report.json", "{", r"report\.json: is damaged"), ("verified.json", "{", r"verified\.json: cannot be read"),
+        ("report.json", "{", r"report\.json: is damaged"),
+        ("data.json", "{}", r"data\.json: is damaged: it lacks 'source'\. Remove it and start the run's command"),
+        ("data.json", "[]", r"data\.json: is damaged"),
+        ("verified.json", "{", r"verified\.json: cannot be read .*Remove it: hf-finetune verify \S+ makes it again"),
+        ("run.json", "FOLDER", r"run\.json: is damaged"), ("report.json", "FOLDER", r"report\.json: is damaged"),
+        ("data.json", "FOLDER", r"data\.json: cannot be read"),
+        ("report.json", '{"accuracy": null', r"report\.json: is damaged.*must be real number, not NoneType"),
     ],
 )  # fmt: skip
 def test_files_that_are_not_there_or_damaged_are_told(name: str, text: str | None, error: str, tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "run", a_run(), data(), a_report())
+    whole = (folder / name).read_text() if (folder / name).exists() else ""
     (folder / name).unlink(missing_ok=True)
-    if text is not None:
-        (folder / name).write_text(text)
+    if text == "FOLDER":
+        (folder / name).mkdir()
+    elif text is not None:
+        (folder / name).write_text(re.sub(r'\{\s*"accuracy": [\d.]+', text, whole) if "null" in text else text)
     with pytest.raises(RecipeError, match=error):
         CliRunner().invoke(card, [str(folder)], catch_exceptions=False)
     assert not (folder / "adapter" / "README.md").exists()
+
+
+def test_a_verified_json_of_another_kind_verifies_nothing(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "run", a_run(), data(), a_report())
+    write_json(folder / "verified.json", {"adapter": {"files": []}, "merged": 3})
+    written(str(folder))
+    assert "It printed" not in (folder / "adapter" / "README.md").read_text()
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from interrupted_runs import can_mount, fill_disk, small_disk
 from safetensors.torch import load_file, save_file
 
 from conftest import make_base, run_cli, sample_rows, write_rows
+from hf_finetune.cli.card import card
 from hf_finetune.cli.merge import merge
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json, read_jsonl, sha256, write_json, write_jsonl
@@ -231,6 +233,11 @@ UNMERGEABLE: dict[str, tuple[Plant, str]] = {
     "a config cut off": (adapter_file("adapter_config.json", b"{"), r"adapter_config.json: is damaged. Remove"),
     "a config that is no object": (adapter_file("adapter_config.json", b"[]"), r"adapter_config.json: is damaged"),
     "another rank": (config(r=8), r"adapter_config.json: r is 8, and was trained as 4. Write that"),
+    "another base under the name": (
+        another_base,
+        r"base model 'tiny-base': model.safetensors in its folder is not the",
+    ),
+    "another chat template": (another_template, r"base model 'tiny-base': its chat template is another one than in"),
 }
 
 
@@ -263,6 +270,48 @@ def test_an_adapter_that_was_spoiled_is_taken_from_its_checkpoint_again(run: Pat
     done = run_cli("run", "finsent", "--data", "rows.jsonl", *WORDS, base, "output_dir=run", cwd=run.parent)
     assert done.returncode == 0, done.stderr
     assert file.read_bytes() == whole
+
+
+def test_what_was_removed_or_damaged_is_made_again_by_the_runs_command(run: Path) -> None:
+    names = ("data.json", "report.json", "answers.jsonl", "splits/test.jsonl")
+    before = {name: (run / name).read_bytes() for name in names[2:]}
+    for name in names:
+        (run / name).unlink()
+    (run / "data.json").write_text("{")
+    base = f"model_name_or_path={run.parent / 'tiny-base'}"
+    words = ("run", "finsent", "--data", "rows.jsonl", *WORDS, base, "output_dir=run")
+    (run / "report.html").unlink()
+    done = run_cli(*words, cwd=run.parent)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "run/data.json: cannot be read" in done.stderr
+    (run / "data.json").unlink()  # as the message says
+    done = run_cli(*words, cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    assert {name: (run / name).read_bytes() for name in before} == before
+    assert "resume    goes on" in done.stdout
+    CliRunner().invoke(card, [str(run)], catch_exceptions=False)
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs the right to mount a small disk")
+def test_a_full_disk_is_told(run: Path) -> None:
+    small = run.parent / "small"
+    small.mkdir()
+    with small_disk(small, "disk"):
+        shutil.copytree(run, small / "run", ignore=shutil.ignore_patterns("checkpoints"))
+        fill_disk(small / "filler")
+        done = run_cli("merge", str(small / "run"), cwd=run.parent)
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        assert "No space left on device" in done.stderr
+        assert not list((small / "run").glob(".merged*"))
+
+
+def test_a_run_does_not_go_on_with_another_base(run: Path) -> None:
+    (run / "report.html").unlink()
+    another_base(run)
+    base = f"model_name_or_path={run.parent / 'tiny-base'}"
+    done = run_cli("run", "finsent", "--data", "rows.jsonl", *WORDS, base, "output_dir=run", cwd=run.parent)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "model.safetensors in its folder is not the file that the run was begun with" in done.stderr
 
 
 def in_merged(name: str, change: Callable[[dict[str, Any]], Any]) -> Plant:

@@ -13,9 +13,10 @@ from hf_finetune.errors import RecipeError, plural
 from hf_finetune.files import sha256, whole_folder, write_jsonl
 from hf_finetune.intervals import bootstrap_intervals, gain_over
 from hf_finetune.model import BaseModel, load_adapter, load_base_model
+from hf_finetune.run import refuse_another_base
 from hf_finetune.ship.finished import Finished
 from hf_finetune.ship.merged_weights import Way, write_merged
-from hf_finetune.ship.published import faults_of_training, in_a_line
+from hf_finetune.ship.published import fault_of_template, faults_of_training, in_a_line
 from hf_finetune.ship.readable import make_readable
 from hf_finetune.tuned import check_vocabulary
 
@@ -49,6 +50,9 @@ def merge(
     if faults:
         raise RecipeError(f"{finished.adapter}: {in_a_line(faults)}")
     base, chat, folder = finished.base(), finished.chat(), finished.folder / "merged"
+    refuse_another_base(finished.run, {} if base.commit else base.hashes())
+    if other := fault_of_template(finished, chat):
+        raise RecipeError(f"base model {base.name!r}: {other}")
     if not (finished.settings.load_in_4bit or finished.settings.load_in_8bit):
         way = "full precision"  # that is what was evaluated
     with whole_folder(folder) as temporary:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.card_check import local_paths
+from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import first_line, plural
 from hf_finetune.files import read_json, sha256
 from hf_finetune.ship.finished import Finished
@@ -58,6 +59,13 @@ def faults_of_training(finished: Finished, folder: Path) -> list[str]:
     tensors, unreadable = _tensors(folder / "adapter_model.safetensors", again)
     faults = [*unreadable, *_faults_of_config(finished, folder, again)]
     return [*faults, *(_faults_of_tensors(finished, folder, tensors, again) if tensors else [])]
+
+
+def fault_of_template(finished: Finished, chat: ChatFormat) -> str:
+    """What is wrong where the base's chat template is no longer that of the training; else nothing."""
+    if finished.run.base_model.get("chat_template_sha256") in (None, chat.template_sha256):
+        return ""
+    return "its chat template is another one than in training. Put that back, or train again."
 
 
 def faults_of_merged(finished: Finished, folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ from hf_finetune.files import read_json, read_jsonl, sha256, write_json
 from hf_finetune.recipe import Recipe
 from hf_finetune.ship.finished import Finished
 from hf_finetune.ship.merge import ANSWERS
-from hf_finetune.ship.published import faults_of_adapter, faults_of_merged, in_a_line, snippets_of
+from hf_finetune.ship.published import fault_of_template, faults_of_adapter, faults_of_merged, in_a_line, snippets_of
 
 SCRIPT = Path(__file__).parent / "clean_process.py"
 RECORD = "verified.json"
@@ -240,8 +240,8 @@ def _faults_of_loading(folder: Path, part: str, given: dict[str, Any]) -> list[s
 
 def _faults_of_asking(finished: Finished, chat: ChatFormat, asked: dict[str, Any], given: dict[str, Any]) -> list[str]:
     """Whether questions become the tokens that they were in training."""
-    if finished.run.base_model.get("chat_template_sha256") not in (None, chat.template_sha256):
-        return ["the base's chat template is another one than in training. Put that back, or train again."]
+    if other := fault_of_template(finished, chat):
+        return [f"of the base, {other}"]
     pairs = zip(asked["rows"], given["rows"], strict=True)
     other = sum(chat.prompt_ids(row["prompt"]) != own["prompt_ids"] for row, own in pairs)
     return (
