@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,24 @@ def write_card(folder: Path) -> list[Path]:
     run, report = Run.read(folder), Report.read(folder)
     if not run.training:
         raise RecipeError(f"{folder}: trained no adapter, so there is nothing to write a card on. Name another run.")
-    forms = ["adapter", *(["merged"] if report.merged and (folder / "merged").is_dir() else [])]
-    made = [(folder / form / name, content) for form in forms for name, content in card_files(folder, form)]
+    if not (folder / "merged").is_dir():
+        report = replace(report, merged={})  # they were removed
+    forms = ["adapter", *(["merged"] if report.merged else [])]
+    made = [(folder / form / name, content) for form in forms for name, content in card_files(folder, form, report)]
     for path, content in made:
         with whole_file(path) as temporary:
             temporary.write_bytes(content)
     return [path for path, _ in made if path.name == "README.md"]
 
 
-def card_files(folder: Path, form: str = "adapter") -> list[tuple[str, bytes]]:
-    """The files of the card on a run's adapter or merged weights, their names and bytes; README.md is the last."""
-    run, data, report = Run.read(folder), _read_data(folder / "data.json"), Report.read(folder)
+def card_files(folder: Path, form: str = "adapter", report: Report | None = None) -> list[tuple[str, bytes]]:
+    """The files of the card on a run's adapter or merged weights, their names and bytes; README.md is the last.
+
+    `report` is told instead of what report.json says.
+    """
+    run, data, report = Run.read(folder), _read_data(folder / "data.json"), report or Report.read(folder)
     verified = verified_parts(folder)
-    check_docstring(run.recipe)
+    check_docstring(run.recipe, f"Take that out of its docstring in {folder / 'run.json'}")
     files = {COMPARISON: render_comparison(report).encode()}
     if (folder / LOSS_CURVE).is_file():
         files[LOSS_CURVE] = (folder / LOSS_CURVE).read_bytes()
@@ -103,8 +109,6 @@ def _read_data(path: Path) -> dict[str, Any]:
     """
     try:
         data = dict(read_json(path))
-    except FileNotFoundError as error:
-        raise RecipeError(f"{path}: is missing. Start the run's command again, which makes it.") from error
     except (OSError, ValueError, TypeError) as error:
         raise unreadable(path, error) from error
     lacking = [name for name in DATA_FACTS if not isinstance(data.get(name), dict)]

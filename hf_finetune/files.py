@@ -59,10 +59,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
+    umask = os.umask(0)
+    os.umask(umask)
+    mode = 0o666 & ~umask
     try:
         temporary.mkdir(parents=True)
         yield temporary
         for file in temporary.rglob("*"):
+            if file.is_file():
+                file.chmod(mode)  # safetensors writes what nobody else may read
             sync(file)
         shutil.rmtree(path, ignore_errors=True)
         os.replace(temporary, path)
@@ -126,6 +131,8 @@ def sha256(path: Path) -> str:
 
 def unreadable(path: Path, error: Exception) -> RecipeError:
     """The error on a file of a run that its command makes again."""
+    if isinstance(error, FileNotFoundError):
+        return RecipeError(f"{path}: is missing. Start the run's command again, which makes it.")
     return RecipeError(f"{path}: cannot be read ({first_line(error)}). Remove it and start the run's command again.")
 
 

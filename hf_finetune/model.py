@@ -54,6 +54,8 @@ def find_base_model(settings: Settings, commit: str | None = None) -> BaseModel:
     folder = Path(name).expanduser()
     if folder.is_dir():
         missing = [file for file in ("config.json", "tokenizer_config.json") if not (folder / file).is_file()]
+        has_words = any(list(folder.glob(name)) for name in ("tokenizer.json", "*.model", "vocab.*", "tekken.json"))
+        missing += [] if has_words else ["tokenizer.json"]
         if missing:
             raise RecipeError(
                 f"base model {name!r}: the folder has no {', '.join(missing)}. Name a saved model's folder."

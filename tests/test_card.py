@@ -61,6 +61,7 @@ def a_run(**changes: Any) -> Run:
             "cost_usd": None,
         },
         started="2026-01-02T03:04:05+00:00",
+        finished="2026-01-02T03:06:15+00:00",
     )  # fmt: skip
     return replace(given, **changes)
 

@@ -98,6 +98,16 @@ def test_what_others_wrote_may_name_paths() -> None:
 
 def test_paths_are_told_from_other_slashes() -> None:
     assert local_paths("https://x.org/tmp/a and/or ~5 12:\n a~b C: x:\ty /tmpfile") == []
+    assert (
+        local_paths("train/test/data or https://x.org/content/a, w/content/x, the /data of all, a /content-type") == []
+    )
+    notebooks = (
+        "/content/drive/a.csv, /kaggle/input, /scratch/me, /opt/ml/model, /data/me/rows. file:///srv/x; /workspace"
+    )
+    assert local_paths(notebooks) == [
+        "/content/drive/a.csv", "/kaggle/input", "/scratch/me", "/opt/ml/model", "/data/me/rows", "file:///srv/x",
+        "/workspace",
+    ]  # fmt: skip
     assert local_paths('"/home/a b", (~me/x) and C:\\x') == ["/home/a", "~me/x", "C:\\x"]
 
 

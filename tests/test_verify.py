@@ -2,11 +2,15 @@
 
 import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from click.testing import CliRunner
@@ -305,6 +309,35 @@ def test_a_full_disk_is_told(run: Path) -> None:
         assert not list((small / "run").glob(".merged*"))
 
 
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("command", "moment"), [("merge", "compare "), ("verify", "verify ")])
+def test_a_command_that_is_interrupted_leaves_what_was_there(
+    run: Path, command: str, moment: str, kind: signal.Signals
+) -> None:
+    (run / "verified.json").write_text("{}")
+    before = sorted(path.relative_to(run) for path in run.rglob("*"))
+    temporary = run.parent / "temporary"
+    temporary.mkdir()
+    start = "from hf_finetune.cli import main; main()"
+    begun = subprocess.Popen(
+        [sys.executable, "-u", "-c", start, command, str(run)], text=True, env=os.environ | {"TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert begun.stdout is not None
+    assert any(line.startswith(moment) for line in begun.stdout)
+    time.sleep(1)
+    children = psutil.Process(begun.pid).children()
+    begun.send_signal(kind)
+    _, errors = begun.communicate(timeout=60)
+    assert begun.returncode == 128 + kind
+    assert errors == f"interrupted by {kind.name}: the same command begins again.\n"
+    assert not any(child.is_running() for child in children)
+    assert bool(children) == (command == "verify")
+    assert list(temporary.iterdir()) == []
+    assert sorted(path.relative_to(run) for path in run.rglob("*")) == before
+
+
 def test_a_run_does_not_go_on_with_another_base(run: Path) -> None:
     (run / "report.html").unlink()
     another_base(run)
@@ -427,6 +460,18 @@ def test_a_planted_fault_is_caught_and_named(run: Path, fault: str) -> None:
     assert not (run / "verified.json").exists()
 
 
+def test_after_a_verify_that_failed_no_card_says_that_it_was_executed(run: Path) -> None:
+    done = run_cli("verify", str(run), "--rows", "2", cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    card = run / "adapter" / "README.md"
+    assert "`hf-finetune verify` executed this" in card.read_text()
+    without("chat_template.jinja")(run)
+    done = run_cli("verify", str(run), "--rows", "2", cwd=run.parent)
+    assert done.returncode == 1
+    assert "verify    " not in done.stdout  # nothing was loaded for it
+    assert "executed this" not in card.read_text()
+
+
 def test_a_good_run_is_verified_and_its_card_tells_what_it_printed(run: Path) -> None:
     done = run_cli("verify", str(run), cwd=run.parent)
     assert done.returncode == 0, done.stderr
@@ -455,7 +500,7 @@ def test_an_interpreter_that_cannot_be_started_is_told(run: Path) -> None:
 
 def test_answers_that_are_not_all_there_are_told(run: Path) -> None:
     write_jsonl(run / "answers.jsonl", read_jsonl(run / "answers.jsonl")[1:])
-    with pytest.raises(RecipeError, match=r"has \d+ answers to \d+ test rows. Make the run again"):
+    with pytest.raises(RecipeError, match=r"has \d+ answers to \d+ test rows. Remove answers.jsonl and"):
         read_finished(run)
 
 
@@ -470,6 +515,53 @@ def test_a_run_that_is_not_finished_is_refused(run: Path) -> None:
     edit(run / "run.json", lambda record: record.update(finished=""))
     with pytest.raises(RecipeError, match=r"the run is not finished. Start its command again"):
         read_finished(run)
+
+
+def test_what_is_not_the_runs_is_told_in_one_sentence(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RecipeError, match=r"was made with the recipe 'finsent', and text2sql is 'text2sql'"):
+        read_finished(run, "text2sql")
+    rows = (run / "splits" / "test.jsonl").read_text()
+    (run / "splits" / "test.jsonl").write_text("")
+    with pytest.raises(RecipeError, match=r"run/splits/test.jsonl: cannot be read .*start the run's command again"):
+        read_finished(run)
+    (run / "splits" / "test.jsonl").write_text(rows)
+    edit(run / "run.json", lambda record: record["settings"]["model_name_or_path"].update(value="tiny-base"))
+    monkeypatch.chdir(run)
+    with pytest.raises(RecipeError, match=r"there is no /\S+/run/tiny-base. Start this command in the folder where"):
+        read_finished(run).base()
+    monkeypatch.chdir(run.parent)
+    assert read_finished(run).base().name == "tiny-base"
+    (run.parent / "tiny-base" / "tokenizer.json").unlink()
+    with pytest.raises(RecipeError, match=r"base model 'tiny-base': the folder has no tokenizer.json"):
+        read_finished(run).base()
+
+
+def test_the_users_own_files_in_merged_are_not_dropped(run: Path) -> None:
+    (run / "merged" / "notes.txt").write_text("mine")
+    with pytest.raises(RecipeError, match=r"merged: holds notes.txt, which merging again would remove. Move that"):
+        merged_again(run)
+    assert (run / "merged" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "#!/bin/sh\nexit 0\n",
+            r"own: ended without loading \S+/adapter \(exit code 0\). If it is a Python with torch",
+        ),
+        ("#!/bin/sh\necho no such option >&2; exit 2\n", r"own: ended without loading \S+ \(no such option\)"),
+        (
+            f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n',
+            r"own: lacks what the card's snippet needs \(ModuleNotFound",
+        ),
+    ],
+)
+def test_an_interpreter_that_cannot_load_it_is_named(run: Path, text: str, message: str) -> None:
+    (run.parent / "own").write_text(text)
+    (run.parent / "own").chmod(0o755)
+    with pytest.raises(RecipeError, match=message):
+        verify(read_finished(run), 2, str(run.parent / "own"), say=print)
 
 
 def test_a_recipe_that_has_changed_is_refused(run: Path) -> None:

@@ -48,6 +48,12 @@ def files_of(folder: Path, form: str) -> list[Path]:
     return sorted({path for pattern in KNOWN[form] for path in folder.glob(pattern) if path.is_file()})
 
 
+def foreign_files(folder: Path, form: str) -> list[str]:
+    """The names of the files in a form's folder that this package did not put there."""
+    own = files_of(folder, form)
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p not in own)
+
+
 def faults_of_adapter(finished: Finished, folder: Path) -> list[str]:
     """What is wrong with an adapter's folder, a sentence each with what to do."""
     return [*_faults_of_files(folder, "adapter"), *faults_of_training(finished, folder)]
@@ -79,14 +85,12 @@ def faults_of_merged(finished: Finished, folder: Path) -> list[str]:
 
 def _faults_of_files(folder: Path, form: str) -> Iterator[str]:
     """Files that do not belong there, and texts that hold a token or a path of this machine."""
-    allowed = files_of(folder, form)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if name == ".gitattributes":
-            continue  # where the folder is a clone; it is not pushed
-        if path not in allowed:
+    for name in foreign_files(folder, form):
+        if name != ".gitattributes":  # where the folder is a clone; it is not pushed
             yield f"{name}: is no part of what is pushed. Remove it."
-        elif path.suffix in (".json", ".md", ".jinja", ".yaml", ".txt"):
+    for path in files_of(folder, form):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix in (".json", ".md", ".jinja", ".yaml", ".txt"):
             yield from _faults_of_text(name, path)
     if not snippets_of(folder):
         yield f"{CARD}: has no Python snippet that loads the model. Write the card again: hf-finetune card RUN."

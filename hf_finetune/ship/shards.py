@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hf_finetune.errors import first_line
 from hf_finetune.files import write_json
+from hf_finetune.interruption import interruption
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,7 @@ class Shards:
 
     def add(self, name: str, tensor: "torch.Tensor") -> None:
         """Takes a tensor; what was taken before is written where it would become too much."""
+        interruption.stop_if_requested()
         if self.held and sum(own.nbytes for own in self.held.values()) + tensor.nbytes > self.most_bytes:
             self._write()
         self.held[name] = tensor.contiguous()
