@@ -82,6 +82,7 @@ def render_card(
         method="QLoRA" if bits(run) == 4 else "LoRA",
         usages=usages(run, report, verified or {}, form),
         are_rows_shown=may_quote_rows(run),
+        is_quantised=bits(run) < 16,
         are_rows_public=has_public_rows(run),
         data_source=_data_source(data),
         licence=_licence(run),
@@ -137,7 +138,7 @@ def verified_parts(folder: Path) -> dict[str, Any]:
 
 def _quoted(run: Run, data: Mapping[str, Any], report: Report, verified: Mapping[str, Any]) -> list[str]:
     """The texts on a card that are not ours to word."""
-    answers = [str(part.get("answer", "")) for part in verified.values()]
+    answers = [str(part.get(name, "")) for part in verified.values() for name in ("answer", "gold")]
     docstring = inspect.cleandoc(run.recipe["docstring"])
     texts = [docstring, as_python(report.example_prompt), *answers, *data.get("remarks", ()), *report.notes]
     return sorted((text for text in texts if len(text) > 3), key=len, reverse=True)
@@ -204,8 +205,10 @@ def _licence(run: Run) -> str:
     first = (
         f"The licence is `{own}`, as the recipe has it"
         if own
-        else "No licence is stated: nothing is known of these rows"
+        else "No licence is stated for the adapter, as nothing is known of its rows"
     )
+    if not own and not any(known.values()):
+        return "No licence is stated: neither that of the rows nor that of the base is known."
     if own == "other" and run.license != "other":
         first = (
             f"The licence is what the recipe claims, `{run.license}`, with the terms that come along from its sources"

@@ -82,7 +82,7 @@ def test_merged_weights_that_were_removed_are_left_out(tmp_path: Path) -> None:
         written(str(folder))
         text = (folder / "adapter" / "README.md").read_text()
         assert ("### The merged weights" in text) == is_there
-        assert ("the adapter was merged into" in text) == is_there
+        assert ("The merged weights are rounded otherwise" in text) == is_there
 
 
 def test_the_advice_on_a_path_in_a_finished_runs_docstring_can_be_followed(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def _checked(
     was = [recipe.parse(line["text"]) for line in sample.answers]
     now = _predictions(finished, chat, sample, given)
     faults += _faults_of_answers(recipe, sample, was, now)
-    metric = recipe.primary_metric
+    metric, example = recipe.primary_metric, finished.rows[0]  # the one that the snippet asks
     if faults:
         raise RecipeError(f"{folder}: {in_a_line(faults)} Do not push it.")
     return {
@@ -224,6 +224,8 @@ def _checked(
         },
         "snippet": asked["snippet"],
         "answer": given["printed"].rstrip("\n"),
+        "gold": recipe.completion(example),
+        "is_right": recipe.correct(example, recipe.parse(given["printed"].strip())),
         "rows": len(sample.rows),
         "metric": metric,
         "measured": recipe.score(sample.rows, was)[metric],
