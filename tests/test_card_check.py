@@ -117,3 +117,5 @@ def test_a_docstring_is_looked_at_before_a_training() -> None:
         RecipeError, match="recipe 'x': its docstring goes onto the model card and names the path /tmp/a"
     ):
         check_docstring({"name": "x", "docstring": "See /tmp/a for more."})
+    with pytest.raises(RecipeError, match=r"names the path /tmp/a\. Leave that out of it\.$"):
+        check_docstring({"name": "x", "docstring": "See /tmp/a."})

@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from hf_finetune.cli.merge import in_bytes, merge
+from hf_finetune.cli.verify import verify
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json, write_json
 from hf_finetune.model import adapter_config, find_base_model, load_base_model
@@ -273,6 +274,11 @@ def test_files_too_small_for_a_tensor_are_refused() -> None:
 def test_a_limit_that_is_no_number_is_refused() -> None:
     done = CliRunner().invoke(merge, ["nowhere", "--max-kl", "nan"])
     assert (done.exit_code, "'--max-kl': nan is no number." in done.output) == (2, True)
+
+
+def test_an_interpreter_without_a_name_is_refused() -> None:
+    done = CliRunner().invoke(verify, ["nowhere", "--python", ""])
+    assert (done.exit_code, "Name an interpreter, or leave it out." in done.output) == (2, True)
 
 
 @pytest.mark.parametrize("size", ["5", "GB", "0GB", "-1GB", "5TB", "five GB"])
