@@ -11,7 +11,7 @@ from hf_finetune.chat import ChatFormat
 from hf_finetune.checkpoints import is_over, last_whole, state_of
 from hf_finetune.data.sources import Source
 from hf_finetune.errors import RecipeError, first_line
-from hf_finetune.files import read_json
+from hf_finetune.files import read_json, unreadable
 from hf_finetune.folder import check_folder, held, holds_run
 from hf_finetune.hub.rights import Target, check_base, check_target
 from hf_finetune.interruption import Interrupted
@@ -32,10 +32,15 @@ from hf_finetune.run import (
     describe_recipe,
     note_versions,
     now,
+    refuse_another_base,
     told,
 )
 from hf_finetune.scoring import check_evaluation
 from hf_finetune.settings import Settings
+
+ROW_FILES = ("data.json", "splits/test.jsonl")
+EVALUATION_FILES = ("report.json", "answers.jsonl")
+"""What other commands read of the rows and of the evaluation: where one is gone, the run's command makes it again."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,9 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
         check_base(base.name, base.commit)
         check_target(Target(settings.hub_model_id, private=settings.hub_private_repo))
     run.data = prepared.facts["source"] | license_of_data(run, prepared.facts["source"])
-    run.base_model |= base.as_json() | license_of_base(run, base)
+    recorded = base.as_json()
+    refuse_another_base(run, recorded.get("files", {}))
+    run.base_model |= recorded | license_of_base(run, base)
     adapter_license(run.license, run.data, run.base_model)
     chat = ChatFormat.of(load_tokenizer(base))
     encoded = encode(recipe, prepared, chat, settings, progress)
@@ -224,7 +231,7 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
     }
     checkpoint = _resume(run, folder, say) if goes_on else None
     trains = not goes_on or not _is_trained(folder, checkpoint)
-    evaluates = trains or not (folder / "report.json").exists()
+    evaluates = trains or not all((folder / name).exists() for name in EVALUATION_FILES)
     return Begun(run, base, chat, prepared, encoded, facts, checkpoint, trains, evaluates)
 
 
@@ -259,7 +266,13 @@ def check_same_rows(facts: dict[str, Any], folder: Path) -> None:
     Raises:
         RecipeError: when they come out otherwise.
     """
-    if (folder / "data.json").exists() and facts != read_json(folder / "data.json"):
+    try:
+        is_other = facts != read_json(folder / "data.json")
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise unreadable(folder / "data.json", error) from error
+    if is_other:
         raise RecipeError(
             f"{folder}: its rows come out otherwise than when the run was begun: what the recipe imports, the base's "
             f"tokenizer or a library has changed. Name another folder with output_dir=FOLDER, or replace the run with "

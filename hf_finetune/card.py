@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hf_finetune.card_check import check_card, check_docstring
 from hf_finetune.card_metadata import eval_results, metadata
 from hf_finetune.errors import RecipeError, first_line, plural
-from hf_finetune.files import read_json, sha256, whole_file
+from hf_finetune.files import read_json, sha256, unreadable, whole_file
 from hf_finetune.intervals import RESAMPLES
 from hf_finetune.licences import adapter_license
 from hf_finetune.page import score_rows, worse_metrics
@@ -19,6 +20,8 @@ from hf_finetune.run import Run
 from hf_finetune.settings import Settings, written
 from hf_finetune.snippets import bits, has_public_rows, may_quote_rows, usages
 
+DATA_FACTS = ("source", "rows", "answers", "longer_than_max_length")
+"""What data.json holds of a run with a training, besides numbers."""
 LOSS_CURVE, COMPARISON = "loss_curve.png", "comparison.svg"
 
 
@@ -31,19 +34,24 @@ def write_card(folder: Path) -> list[Path]:
     run, report = Run.read(folder), Report.read(folder)
     if not run.training:
         raise RecipeError(f"{folder}: trained no adapter, so there is nothing to write a card on. Name another run.")
-    forms = ["adapter", *(["merged"] if report.merged and (folder / "merged").is_dir() else [])]
-    made = [(folder / form / name, content) for form in forms for name, content in card_files(folder, form)]
+    if not (folder / "merged").is_dir():
+        report = replace(report, merged={})  # they were removed
+    forms = ["adapter", *(["merged"] if report.merged else [])]
+    made = [(folder / form / name, content) for form in forms for name, content in card_files(folder, form, report)]
     for path, content in made:
         with whole_file(path) as temporary:
             temporary.write_bytes(content)
     return [path for path, _ in made if path.name == "README.md"]
 
 
-def card_files(folder: Path, form: str = "adapter") -> list[tuple[str, bytes]]:
-    """The files of the card on a run's adapter or merged weights, their names and bytes; README.md is the last."""
-    run, data, report = Run.read(folder), _read(folder / "data.json"), Report.read(folder)
+def card_files(folder: Path, form: str = "adapter", report: Report | None = None) -> list[tuple[str, bytes]]:
+    """The files of the card on a run's adapter or merged weights, their names and bytes; README.md is the last.
+
+    `report` is told instead of what report.json says.
+    """
+    run, data, report = Run.read(folder), _read_data(folder / "data.json"), report or Report.read(folder)
     verified = verified_parts(folder)
-    check_docstring(run.recipe)
+    check_docstring(run.recipe, f"Take that out of its docstring in {folder / 'run.json'}")
     files = {COMPARISON: render_comparison(report).encode()}
     if (folder / LOSS_CURVE).is_file():
         files[LOSS_CURVE] = (folder / LOSS_CURVE).read_bytes()
@@ -74,6 +82,7 @@ def render_card(
         method="QLoRA" if bits(run) == 4 else "LoRA",
         usages=usages(run, report, verified or {}, form),
         are_rows_shown=may_quote_rows(run),
+        is_quantised=bits(run) < 16,
         are_rows_public=has_public_rows(run),
         data_source=_data_source(data),
         licence=_licence(run),
@@ -93,35 +102,43 @@ def render_comparison(report: Report) -> str:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of a run.
+def _read_data(path: Path) -> dict[str, Any]:
+    """What data.json of a run says.
 
     Raises:
         RecipeError: when it is not there or damaged.
     """
     try:
-        return dict(read_json(path))
+        data = dict(read_json(path))
     except (OSError, ValueError, TypeError) as error:
-        raise RecipeError(
-            f"{path}: cannot be read ({first_line(error)}). Start the run's command again, with --overwrite if need be."
-        ) from error
+        raise unreadable(path, error) from error
+    lacking = [name for name in DATA_FACTS if not isinstance(data.get(name), dict)]
+    if lacking:
+        raise RecipeError(f"{path}: is damaged: it lacks {lacking[0]!r}. Remove it and start the run's command again.")
+    return data
 
 
 def verified_parts(folder: Path) -> dict[str, Any]:
     """What verified.json says of the files that are there now; of files that were others then nothing."""
     path = folder / "verified.json"
-    parts = _read(path) if path.exists() else {}
+    try:
+        parts = dict(read_json(path)) if path.exists() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise RecipeError(
+            f"{path}: cannot be read ({first_line(error)}). Remove it: hf-finetune verify {folder} makes it again."
+        ) from error
 
-    def is_of_now(form: str, part: Mapping[str, Any]) -> bool:
-        files = {folder / form / name: known for name, known in part.get("files", {}).items()}
-        return all(not file.is_file() or sha256(file) == known for file, known in files.items())
+    def is_of_now(form: str, part: Any) -> bool:
+        known = part.get("files", {}) if isinstance(part, dict) else None
+        files = {folder / form / name: own for name, own in known.items()} if isinstance(known, dict) else None
+        return files is not None and all(not file.is_file() or sha256(file) == own for file, own in files.items())
 
-    return {form: part for form, part in parts.items() if isinstance(part, dict) and is_of_now(form, part)}
+    return {form: part for form, part in parts.items() if is_of_now(form, part)}
 
 
 def _quoted(run: Run, data: Mapping[str, Any], report: Report, verified: Mapping[str, Any]) -> list[str]:
     """The texts on a card that are not ours to word."""
-    answers = [str(part.get("answer", "")) for part in verified.values()]
+    answers = [str(part.get(name, "")) for part in verified.values() for name in ("answer", "gold")]
     docstring = inspect.cleandoc(run.recipe["docstring"])
     texts = [docstring, as_python(report.example_prompt), *answers, *data.get("remarks", ()), *report.notes]
     return sorted((text for text in texts if len(text) > 3), key=len, reverse=True)
@@ -188,8 +205,10 @@ def _licence(run: Run) -> str:
     first = (
         f"The licence is `{own}`, as the recipe has it"
         if own
-        else "No licence is stated: nothing is known of these rows"
+        else "No licence is stated for the adapter, as nothing is known of its rows"
     )
+    if not own and not any(known.values()):
+        return "No licence is stated: neither that of the rows nor that of the base is known."
     if own == "other" and run.license != "other":
         first = (
             f"The licence is what the recipe claims, `{run.license}`, with the terms that come along from its sources"

@@ -22,7 +22,9 @@ PIPELINE_TAGS = frozenset(
 """The Hub's tasks that are about text."""
 HUB_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _LOCAL_PATH = re.compile(
-    r"(?<![\w./-])/(?:home|root|tmp|Users|mnt|var|private|workspace)\b(?:/[^\s`'\")|]*)?"
+    r"(?<![\w./-])/(?:home|root|tmp|Users|mnt|var|private|workspace|kaggle|scratch)\b(?:/[^\s`'\")|]*)?"
+    r"|(?<![\w./-])/(?:content|data|datasets|gpfs|lustre|Volumes|opt/ml)/[\w.~-][^\s`'\")|]*"
+    r"|\bfile://[^\s`'\")|]*"
     r"|(?<![\w/])~\w*/[^\s`'\")|]*"
     r"|(?<!\w)[A-Za-z]:\\[^\s`'\")|]*"
 )
@@ -45,7 +47,7 @@ def check_card(text: str, quoted: Iterable[str] = ()) -> None:
         )
 
 
-def check_docstring(recipe: Mapping[str, Any]) -> None:
+def check_docstring(recipe: Mapping[str, Any], advice: str = "Leave that out of it") -> None:
     """Whether the docstring of a recipe, as run.json has that, can be quoted on a card.
 
     Raises:
@@ -55,13 +57,13 @@ def check_docstring(recipe: Mapping[str, Any]) -> None:
     if paths:
         raise RecipeError(
             f"recipe {recipe['name']!r}: its docstring goes onto the model card and names the path {paths[0]}. "
-            f"Leave that out of it."
+            f"{advice}."
         )
 
 
 def local_paths(text: str) -> list[str]:
     """The paths of somebody's machine that a text names."""
-    return [found[0] for found in _LOCAL_PATH.finditer(text)]
+    return [found[0].rstrip(".,;:") for found in _LOCAL_PATH.finditer(text)]
 
 
 def _parts(text: str) -> tuple[dict[str, Any], str]:

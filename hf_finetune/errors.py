@@ -39,9 +39,13 @@ def many_faults(where: str, faults: Sequence[str], total: int, noun: str = "row"
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, without its full stop; the error's class where it has no text."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    """The first line of an error's text, without its full stop; the error's class where it has no text.
+
+    Where that line only announces what follows, the next one stands with it.
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    told = f"{lines[0]} {lines[1].strip()}" if lines[0].endswith(":") and lines[1:] else lines[0]
+    return told.rstrip(".")
 
 
 def plural(count: int, noun: str) -> str:

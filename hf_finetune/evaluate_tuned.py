@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable
 
-from hf_finetune.begin import Request, check_circumstances, check_same_rows, opened
+from hf_finetune.begin import EVALUATION_FILES, Request, check_circumstances, check_same_rows, opened
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import RecipeError, plural
 from hf_finetune.evaluate import Evaluation
@@ -43,7 +43,7 @@ def evaluate_tuned(request: Request, tuned: Tuned, all_rows: bool, say: Callable
         Interrupted: by a signal; the same request goes on.
     """
     _refuse_other_folders(request, tuned)
-    with opened(request, ("report.html",), say) as (run, goes_on, progress):
+    with opened(request, ("report.html", "data.json", *EVALUATION_FILES), say) as (run, goes_on, progress):
         if run and progress:
             _evaluate(run, goes_on, request, tuned, all_rows, progress, say)
         elif run:
@@ -89,7 +89,7 @@ def _evaluate(
     counted = f"{plural(len(prepared.rows['test']), 'row')} of {prepared.facts['source']['name']}"
     for line in (counted, *oddities_in_words(prepared.facts)):
         say(f"data      {line}")
-    if not (folder / "report.json").exists():
+    if not all((folder / name).exists() for name in EVALUATION_FILES):
         evaluation = Evaluation(chat, recipe, prepared.rows, settings, folder, progress)
         _ask(evaluation, base, tuned, own_chat, settings)
         evaluation.write([*_notes(tuned, all_rows, settings), *notes_on_rows(prepared.facts)])

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_finetune.errors import RecipeError
+from hf_finetune.errors import RecipeError, first_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,10 +59,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
+    umask = os.umask(0)
+    os.umask(umask)
+    mode = 0o666 & ~umask
     try:
         temporary.mkdir(parents=True)
         yield temporary
         for file in temporary.rglob("*"):
+            if file.is_file():
+                file.chmod(mode)  # safetensors writes what nobody else may read
             sync(file)
         shutil.rmtree(path, ignore_errors=True)
         os.replace(temporary, path)
@@ -122,6 +127,13 @@ def sha256(path: Path) -> str:
     """The hash of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unreadable(path: Path, error: Exception) -> RecipeError:
+    """The error on a file of a run that its command makes again."""
+    if isinstance(error, FileNotFoundError):
+        return RecipeError(f"{path}: is missing. Start the run's command again, which makes it.")
+    return RecipeError(f"{path}: cannot be read ({first_line(error)}). Remove it and start the run's command again.")
 
 
 def _cannot_write(path: Path, error: OSError) -> RecipeError:

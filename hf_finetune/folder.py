@@ -64,8 +64,11 @@ def held(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise RecipeError(f"{folder}: {_holder(folder)} is running in it. Wait for it, or stop it first.") from error
     except OSError as error:
+        reason = error.strerror or error
         raise RecipeError(
-            f"{folder}: cannot be made: {error.strerror or error}. Name another with output_dir=FOLDER."
+            f"{folder}: cannot be made: {reason}. Name another with output_dir=FOLDER."
+            if made
+            else f"{folder}: cannot be written: {reason}. Make room or rights there, or work on a copy of the folder."
         ) from error
     try:
         yield

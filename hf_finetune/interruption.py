@@ -29,9 +29,14 @@ class Interruption:
         self.requested: int | None = None
         self._first = 0.0
         self._deferred = False
+        self.advice = "the same command goes on from here"
 
-    def listen(self) -> None:
-        """Takes over the signals that ask a process to stop, less those that it was started to ignore (nohup)."""
+    def listen(self, advice: str = "") -> None:
+        """Takes over the signals that ask a process to stop, less those that it was started to ignore (nohup).
+
+        `advice` is what is told when one has come.
+        """
+        self.advice = advice or self.advice
         names = ("SIGTERM", "SIGINT", "SIGHUP")  # Windows has no hang-up
         for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
             if signal.getsignal(number) is not signal.SIG_IGN:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import RecipeError, first_line, nearest, plural
-from hf_finetune.files import read_json, whole_folder, write_json
+from hf_finetune.files import read_json, sha256, whole_folder, write_json
 from hf_finetune.processes import highest, is_main, sharding
 from hf_finetune.resolve import resolve_commit
 from hf_finetune.settings import Settings
@@ -31,9 +31,17 @@ class BaseModel:
     revision: str | None
     commit: str | None
 
-    def as_json(self) -> dict[str, str | None]:
-        """What a run's record says of it: what it is, and not where it lies here."""
-        return {"name": self.name, "revision": self.revision, "commit": self.commit}
+    def as_json(self) -> dict[str, Any]:
+        """What a run's record says of it: what it is, and not where it lies here; of a folder its weights' hashes."""
+        files = {} if self.commit else {"files": self.hashes()}
+        return {"name": self.name, "revision": self.revision, "commit": self.commit} | files
+
+    def hashes(self) -> dict[str, str]:
+        """The hash of each of a folder's weights files."""
+        files = [
+            path for pattern in ("*.safetensors", "pytorch_model*.bin") for path in Path(self.location).glob(pattern)
+        ]
+        return {path.name: sha256(path) for path in sorted(files)}
 
 
 def find_base_model(settings: Settings, commit: str | None = None) -> BaseModel:
@@ -46,6 +54,8 @@ def find_base_model(settings: Settings, commit: str | None = None) -> BaseModel:
     folder = Path(name).expanduser()
     if folder.is_dir():
         missing = [file for file in ("config.json", "tokenizer_config.json") if not (folder / file).is_file()]
+        has_words = any(list(folder.glob(name)) for name in ("tokenizer.json", "*.model", "vocab.*", "tekken.json"))
+        missing += [] if has_words else ["tokenizer.json"]
         if missing:
             raise RecipeError(
                 f"base model {name!r}: the folder has no {', '.join(missing)}. Name a saved model's folder."
@@ -75,6 +85,7 @@ def load_base_model(base: BaseModel, settings: Settings, as_saved: bool = False)
     Raises:
         RecipeError: when it cannot be loaded as a causal language model.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
@@ -92,7 +103,7 @@ def load_base_model(base: BaseModel, settings: Settings, as_saved: bool = False)
                 trust_remote_code=False,  # None would ask the user in the middle of a run
                 device_map=_device_map(),
             )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise RecipeError(f"base model {base.name!r}: cannot be loaded: {first_line(error)}.") from error
     return model
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hf_finetune.begin import Begun, Request, begin, opened
+from hf_finetune.begin import EVALUATION_FILES, ROW_FILES, Begun, Request, begin, opened
 from hf_finetune.card import write_card
 from hf_finetune.checkpoints import best_of, last_whole, state_of
 from hf_finetune.errors import RecipeError
@@ -44,7 +44,11 @@ def run_recipe(request: Request, say: Callable[[str], None] = print) -> None:
             was asked for otherwise.
         Interrupted: by a signal; the same request goes on.
     """
-    with opened(request, ("adapter/README.md", "report.html"), say) as (run, goes_on, progress):
+    with opened(request, ("adapter/README.md", "report.html", *ROW_FILES, *EVALUATION_FILES), say) as (
+        run,
+        goes_on,
+        progress,
+    ):
         if progress is None:
             if run:
                 gate_again(run, request)
@@ -81,6 +85,8 @@ def _train(begun: Begun, request: Request, progress: Progress, say: Callable[[st
             unset_hf_deepspeed_config()  # else the model that is evaluated would be shared out as well
         del model
         gc.collect()  # TRL and accelerate tie the model into a cycle: it would stay on the GPU beside the next one
+    elif is_main() and not all((folder / name).exists() for name in ROW_FILES):
+        write_splits(begun.prepared, begun.facts, folder)
     if is_main() and not (folder / "adapter" / "adapter_config.json").exists():
         _keep_best(begun, settings, folder, say)
     share("trained")

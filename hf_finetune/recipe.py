@@ -204,7 +204,8 @@ def _from_file(path: str) -> type[Recipe[Any]]:
     file = Path(path)
     if not file.is_file():
         siblings = [str(other) for other in file.parent.glob("*.py")] if file.parent.is_dir() else []
-        raise RecipeError(f"{path}: there is no such recipe file. {nearest(path, siblings)}")
+        hint = nearest(path, siblings) if siblings else "Check its path."
+        raise RecipeError(f"{path}: there is no such recipe file. {hint}")
     # Two files of one name must not take each other's place in sys.modules, where dataclasses look their module up.
     name = f"hf_finetune_recipe_{file.stem}_{zlib.crc32(bytes(file.resolve())):08x}"
     spec = importlib.util.spec_from_file_location(name, file)

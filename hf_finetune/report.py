@@ -1,5 +1,6 @@
 """What a comparison of base, few-shot and fine-tuned model found: `report.json`, its verdict, and `report.md`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -250,10 +251,13 @@ class Report:
         try:
             values = read_json(folder / "report.json")
             values = {name: value for name, value in values.items() if name not in CONCLUSIONS}
-            return cls(**values | {"gates": [Gate(**gate) for gate in values.get("gates", [])]})
+            report = cls(**values | {"gates": [Gate(**gate) for gate in values.get("gates", [])]})
+            if not all(math.isfinite(score) for scores in report.scores.values() for score in scores.values()):
+                raise ValueError("a score is no number")
+            return report
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RecipeError(f"{folder}: has no report. Start the run's command again, so that it ends.") from error
-        except (ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise RecipeError(
                 f"{folder / 'report.json'}: is damaged, or of another version of hf_finetune ({first_line(error)}). "
                 f"Remove it and start the run's command again."

@@ -46,8 +46,8 @@ class Run:
     settings: dict[str, dict[str, Any]]
     """Value and origin of each setting."""
     base_model: dict[str, Any]
-    """Id, revision, commit, the licence on its card, whether it has a chat template, and the id of the token that its
-    answers stop at."""
+    """Id, revision, commit, the hashes of the weights `files` of a local folder, the licence on its card, whether it
+    has a chat template, and the id of the token that its answers stop at."""
     source: dict[str, Any]
     """Where the rows were asked from: a file's name and hash, or a data set's id and revision."""
     data: dict[str, Any]
@@ -90,7 +90,7 @@ class Run:
             return cls(**read_json(folder / "run.json"))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RecipeError(f"{folder}: holds no run. Name a folder such as those in runs/.") from error
-        except (ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise RecipeError(
                 f"{folder / 'run.json'}: is damaged, or of another version of hf_finetune ({first_line(error)}). "
                 f"Name another folder, or replace the run with --overwrite."
@@ -174,6 +174,21 @@ def describe_hardware() -> dict[str, Any]:
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def refuse_another_base(run: Run, files: Mapping[str, str]) -> None:
+    """Stops where the weights of a local base are no longer those that the run was begun with.
+
+    Raises:
+        RecipeError: naming a file that is another one.
+    """
+    known = run.base_model.get("files", files)  # older runs did not note them
+    other = sorted(name for name in known.keys() | files.keys() if known.get(name) != files.get(name))
+    if other:
+        raise RecipeError(
+            f"base model {run.base_model['name']!r}: {other[0]} in its folder is not the file that the run was begun "
+            f"with. Put that back, or train again in another folder."
+        )
 
 
 def told(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -101,5 +101,5 @@ def bits(run: Run) -> int:
 def _vllm_note(run: Run, form: str) -> str:
     """How its numbers are others than those of the results."""
     if form == "adapter" and bits(run) < 16:
-        return "vLLM holds the base unquantised here: these are other numbers than those the results were taken with."
-    return "vLLM computes with kernels of its own: its last digits are others."
+        return "vLLM holds the base unquantised here, unlike the results above, so some answers may differ."
+    return "vLLM rounds differently from the results above, so single answers may differ."

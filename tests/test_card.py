@@ -61,6 +61,7 @@ def a_run(**changes: Any) -> Run:
             "cost_usd": None,
         },
         started="2026-01-02T03:04:05+00:00",
+        finished="2026-01-02T03:06:15+00:00",
     )  # fmt: skip
     return replace(given, **changes)
 
@@ -291,14 +292,45 @@ def test_an_answer_is_shown_only_with_the_very_snippet_that_gave_it() -> None:
     card = render_card(run, given, found, seen)
     assert "executed this with python 3.12.1, torch 2.14.0. It printed:\n\n```text\nneutral\n```" in card
     assert (
-        "asked 90 test rows: macro_f1 is 0.878, and was measured as 0.889; the loss of a gold answer differs by 2e-06"
-        in card
+        "asked 90 of the 90 test rows: macro_f1 is 0.878, and was measured as 0.889; the loss of a gold answer "
+        "differs by 2e-06 at most" in card
     )
     assert card.count("has not been executed") == 1  # vLLM
     seen["adapter"]["snippet"] += " "
     changed = render_card(run, given, found, seen)
     assert changed.count("has not been executed") == 2
     assert "text\nneutral" not in changed
+
+
+def test_a_placeholder_has_no_answer() -> None:
+    run, given, found = own_rows()
+    seen = verified(run, found)
+    card = render_card(run, given, found, seen)
+    assert "executed this with python 3.12.1, torch 2.14.0, with the placeholder for a question.\n" in card
+    assert "It printed" not in card
+    assert "asked 90 of the 90 test rows" in card
+    shown = replace(run, are_rows_shown=True)
+    assert "It printed" in render_card(shown, given, found, verified(shown, found))
+
+
+def test_a_reader_is_told_whether_the_printed_answer_is_right() -> None:
+    run, given, found, seen = everything()
+    for is_right, word in ((True, "right"), (False, "wrong")):
+        seen["adapter"] |= {"is_right": is_right, "gold": "negative"}
+        card = render_card(run, given, found, seen)
+        assert f"That answer is {word}; the row's own answer is:\n\n```text\nnegative\n```" in card
+        assert card.count("That answer is") == 1
+
+
+def test_a_reader_is_told_what_to_install_and_where_the_demonstrations_base_lies() -> None:
+    plain = a_run(settings=settle([Layer("recipe", {"load_in_4bit": False})]).as_json(), is_demo=True)
+    assert "`pip install torch transformers peft bitsandbytes accelerate`" in render_card(a_run(), data(), a_report())
+    assert "`pip install torch transformers peft accelerate`" in render_card(plain, data(), a_report())
+    assert "`pip install torch transformers accelerate`" in render_card(
+        a_run(), data(), merged(a_report()), form="merged"
+    )
+    assert "print(hf_finetune.demo.BASE_MODEL)" in render_card(plain, data(), a_report())
+    assert "BASE_MODEL" not in render_card(a_run(), data(), a_report())
 
 
 def test_an_answer_with_a_fence_does_not_end_its_block() -> None:
@@ -308,7 +340,7 @@ def test_an_answer_with_a_fence_does_not_end_its_block() -> None:
 
 def test_vllm_is_said_to_be_unexecuted_and_of_other_numerics() -> None:
     part = render_card(a_run(), data(), a_report()).partition("### With vLLM")[2]
-    assert "other numbers than those the results were taken with" in part
+    assert "vLLM holds the base unquantised here, unlike the results above" in part
     assert "This has not been executed: vLLM is no part of hf_finetune." in part
     dora = settle([Layer("recipe", {"use_dora": True})]).as_json()
     assert "vLLM" not in render_card(a_run(settings=dora), data(), a_report())
@@ -368,7 +400,7 @@ def test_the_licence_of_the_sources_is_told() -> None:
     assert "The licence is `cc-by-nc-sa-3.0`, as the recipe has it: that of the data set is `cc-by-nc-sa-3.0`;" in card
     assert "that of the base is not known." in card
     unknown = render_card(*own_rows())
-    assert "No licence is stated: nothing is known of these rows" in unknown
+    assert "No licence is stated: neither that of the rows nor that of the base is known." in unknown
     assert "license" not in header(unknown)
 
 

@@ -98,6 +98,16 @@ def test_what_others_wrote_may_name_paths() -> None:
 
 def test_paths_are_told_from_other_slashes() -> None:
     assert local_paths("https://x.org/tmp/a and/or ~5 12:\n a~b C: x:\ty /tmpfile") == []
+    assert (
+        local_paths("train/test/data or https://x.org/content/a, w/content/x, the /data of all, a /content-type") == []
+    )
+    notebooks = (
+        "/content/drive/a.csv, /kaggle/input, /scratch/me, /opt/ml/model, /data/me/rows. file:///srv/x; /workspace"
+    )
+    assert local_paths(notebooks) == [
+        "/content/drive/a.csv", "/kaggle/input", "/scratch/me", "/opt/ml/model", "/data/me/rows", "file:///srv/x",
+        "/workspace",
+    ]  # fmt: skip
     assert local_paths('"/home/a b", (~me/x) and C:\\x') == ["/home/a", "~me/x", "C:\\x"]
 
 
@@ -107,3 +117,5 @@ def test_a_docstring_is_looked_at_before_a_training() -> None:
         RecipeError, match="recipe 'x': its docstring goes onto the model card and names the path /tmp/a"
     ):
         check_docstring({"name": "x", "docstring": "See /tmp/a for more."})
+    with pytest.raises(RecipeError, match=r"names the path /tmp/a\. Leave that out of it\.$"):
+        check_docstring({"name": "x", "docstring": "See /tmp/a."})

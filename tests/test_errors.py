@@ -57,3 +57,10 @@ def test_an_error_of_many_lines_is_told_in_its_first(error: Exception, words: st
 )
 def test_a_count_agrees_with_its_noun(count: int, words: str) -> None:
     assert plural(count, "row") == words
+
+
+def test_a_line_that_only_announces_the_next_one_stands_with_it() -> None:
+    error = RuntimeError("Error(s) in loading state_dict for Model:\n\tsize mismatch for weight.\n\tand more")
+    assert first_line(error) == "Error(s) in loading state_dict for Model: size mismatch for weight"
+    assert first_line(ValueError("cannot be read:")) == "cannot be read:"
+    assert first_line(ValueError()) == "ValueError"

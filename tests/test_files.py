@@ -229,3 +229,11 @@ def test_each_row_is_one_line(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "rows.jsonl", [{"text": "a\nb"}, {"text": "c"}])
     lines = (tmp_path / "rows.jsonl").read_bytes().split(b"\n")
     assert [json.loads(line) for line in lines if line] == [{"text": "a\nb"}, {"text": "c"}]
+
+
+def test_all_files_of_a_folder_may_be_read_by_the_same(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("x")
+    with whole_folder(tmp_path / "out") as temporary:
+        (temporary / "weights").write_text("x")
+        (temporary / "weights").chmod(0o600)
+    assert (tmp_path / "out" / "weights").stat().st_mode == (tmp_path / "text").stat().st_mode

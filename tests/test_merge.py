@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -19,7 +20,8 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from hf_finetune.cli.merge import in_bytes
+from hf_finetune.cli.merge import in_bytes, merge
+from hf_finetune.cli.verify import verify
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json, write_json
 from hf_finetune.model import adapter_config, find_base_model, load_base_model
@@ -262,6 +264,21 @@ def test_a_base_without_a_generation_config_gets_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("size", "count"), [("5GB", 5 * 10**9), ("500mb", 5 * 10**8)])
 def test_sizes_are_read(size: str, count: int) -> None:
     assert in_bytes(size) == count
+
+
+def test_files_too_small_for_a_tensor_are_refused() -> None:
+    with pytest.raises(RecipeError, match="--max-shard-size 1KB: would make a file of each tensor"):
+        in_bytes("1KB")
+
+
+def test_a_limit_that_is_no_number_is_refused() -> None:
+    done = CliRunner().invoke(merge, ["nowhere", "--max-kl", "nan"])
+    assert (done.exit_code, "'--max-kl': nan is no number." in done.output) == (2, True)
+
+
+def test_an_interpreter_without_a_name_is_refused() -> None:
+    done = CliRunner().invoke(verify, ["nowhere", "--python", ""])
+    assert (done.exit_code, "Name an interpreter, or leave it out." in done.output) == (2, True)
 
 
 @pytest.mark.parametrize("size", ["5", "GB", "0GB", "-1GB", "5TB", "five GB"])

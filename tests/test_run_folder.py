@@ -57,6 +57,13 @@ def test_a_second_run_is_refused_and_told_who_holds_the_folder(tmp_path: Path) -
         pytest.fail("the folder was held twice")
 
 
+def test_a_run_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run.lock.holder").mkdir()
+    message = "cannot be written: Is a directory. Make room or rights there, or work on a copy of the folder"
+    with pytest.raises(RecipeError, match=message), held(tmp_path):
+        pytest.fail("it was held")
+
+
 def test_a_folder_that_a_killed_process_held_is_taken_over(tmp_path: Path) -> None:
     script = f"""
 import os, signal

@@ -72,6 +72,7 @@ def test_merged_weights_that_are_another_model_are_refused_and_what_was_there_st
     assert done.returncode == 1
     assert "are another model than the adapter: KL divergence" in done.stderr
     assert "nats a token in prompts, not at most 1e-06" in done.stderr
+    assert "What was merged before stays. Ship the adapter" in done.stderr
     assert "Traceback" not in done.stderr
     assert {path.name: path.read_bytes() for path in (cwd / "run" / "merged").iterdir()} == before
     assert (cwd / "run" / "report.json").read_bytes() == report
@@ -92,7 +93,7 @@ def test_the_full_precision_base_is_merged_by_choice(cwd: Path) -> None:
     ("words", "message"),
     [
         (("nowhere",), "nowhere: holds no run. Name a folder such as those in runs/."),
-        (("run", "--recipe", "absent.py"), "absent.py: there is no such recipe file."),
+        (("run", "--recipe", "absent.py"), "absent.py: there is no such recipe file. Check its path."),
         (("tiny-base",), "tiny-base: holds no run."),
     ],
 )

@@ -2,16 +2,24 @@
 
 import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
+from click.testing import CliRunner
+from interrupted_runs import can_mount, fill_disk, small_disk
 from safetensors.torch import load_file, save_file
 
 from conftest import make_base, run_cli, sample_rows, write_rows
+from hf_finetune.cli.card import card
+from hf_finetune.cli.merge import merge
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json, read_jsonl, sha256, write_json, write_jsonl
 from hf_finetune.ship.finished import read_finished
@@ -179,16 +187,21 @@ ADAPTER_FAULTS: dict[str, tuple[Plant, str]] = {
         tensors(add_embeddings),
         r"holds [\d,]+ values, of which [\d,]+ were trained; .*embed_tokens.weight and the like",
     ),
-    "a file cut off": (cut_off, r"adapter_model.safetensors: cannot be read"),
+    "a file cut off": (cut_off, r"adapter_model.safetensors: cannot be read .*from its checkpoint"),
     "other weights than evaluated": (
         tensors(lambda held: scale(held, 2), tell=False),
-        r"is not the file that was eval",
+        r"is not the file that was evaluated. Remove \S+/adapter and start the run's command again",
     ),
+    "a config that is no object": (lambda run: write_json(run / "adapter/adapter_config.json", []), r"is damaged"),
+    "another rank": (config(r=8), r"adapter_config.json: r is 8, and was trained as 4. Write that"),
     "other weights, and no hash": (tensors(lambda held: scale(held, 3)), r"gold answers? of \d+ cost another loss"),
     "a tensor missing": (tensors(drop_one), r"it lacks 1 tensor that PEFT looks for, such as base_model"),
     "a tensor of no layer": (tensors(rename_one), r"1 tensor, such as \S+layers.5\S+, fit no layer"),
-    "another scale": (config(lora_alpha=400), r"cost another loss than the run measured"),
-    "an adapter turned off": (config(lora_alpha=0), r"the adapter changes nothing: the base alone gives the same"),
+    "another scale": (config(alpha_pattern={".*": 400}), r"cost another loss than the run measured"),
+    "an adapter turned off": (
+        config(alpha_pattern={".*": 0}),
+        r"the adapter changes nothing: the base alone gives the same",
+    ),
     "an adapter that is not loaded": (
         in_card("model = PeftModel.from_pretrained(model, adapter)", ""),
         r"the snippet's model has no adapter",
@@ -202,6 +215,136 @@ ADAPTER_FAULTS: dict[str, tuple[Plant, str]] = {
         r"\d answers of \d that the run marked right are wrong, or the reverse",
     ),
 }
+
+
+def adapter_file(name: str, text: bytes | None) -> Plant:
+    """Another file, or none, in the adapter's folder."""
+
+    def plant(run: Path) -> None:
+        (run / "adapter" / name).unlink()
+        if text is not None:
+            (run / "adapter" / name).write_bytes(text)
+
+    return plant
+
+
+UNMERGEABLE: dict[str, tuple[Plant, str]] = {
+    "no weights": (adapter_file("adapter_model.safetensors", None), r"adapter_model.safetensors: is missing. Remove"),
+    "empty weights": (adapter_file("adapter_model.safetensors", b""), r"adapter_model.safetensors: cannot be read"),
+    "weights cut off": (cut_off, r"adapter_model.safetensors: cannot be read"),
+    "other weights": (tensors(lambda held: scale(held, 2), tell=False), r"is not the file that was evaluated"),
+    "no config": (adapter_file("adapter_config.json", None), r"adapter_config.json: is missing. Remove"),
+    "a config cut off": (adapter_file("adapter_config.json", b"{"), r"adapter_config.json: is damaged. Remove"),
+    "a config that is no object": (adapter_file("adapter_config.json", b"[]"), r"adapter_config.json: is damaged"),
+    "another rank": (config(r=8), r"adapter_config.json: r is 8, and was trained as 4. Write that"),
+    "another base under the name": (
+        another_base,
+        r"base model 'tiny-base': model.safetensors in its folder is not the",
+    ),
+    "another chat template": (another_template, r"base model 'tiny-base': its chat template is another one than in"),
+}
+
+
+@pytest.mark.parametrize("fault", UNMERGEABLE)
+def test_what_was_not_measured_is_not_merged(run: Path, fault: str) -> None:
+    plant, message = UNMERGEABLE[fault]
+    plant(run)
+    before = in_folder(run / "merged")
+    with pytest.raises(RecipeError, match=message):
+        merged_again(run)
+    assert in_folder(run / "merged") == before
+
+
+def merged_again(run: Path, *words: str) -> str:
+    """What `hf-finetune merge` says."""
+    done = CliRunner().invoke(merge, [str(run), *words], catch_exceptions=False)
+    return done.output
+
+
+def in_folder(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_an_adapter_that_was_spoiled_is_taken_from_its_checkpoint_again(run: Path) -> None:
+    file = run / "adapter" / "adapter_model.safetensors"
+    whole = file.read_bytes()
+    cut_off(run)
+    shutil.rmtree(run / "adapter")  # as the message says
+    base = f"model_name_or_path={run.parent / 'tiny-base'}"
+    done = run_cli("run", "finsent", "--data", "rows.jsonl", *WORDS, base, "output_dir=run", cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    assert file.read_bytes() == whole
+
+
+def test_what_was_removed_or_damaged_is_made_again_by_the_runs_command(run: Path) -> None:
+    names = ("data.json", "report.json", "answers.jsonl", "splits/test.jsonl")
+    before = {name: (run / name).read_bytes() for name in names[2:]}
+    for name in names:
+        (run / name).unlink()
+    (run / "data.json").write_text("{")
+    base = f"model_name_or_path={run.parent / 'tiny-base'}"
+    words = ("run", "finsent", "--data", "rows.jsonl", *WORDS, base, "output_dir=run")
+    (run / "report.html").unlink()
+    done = run_cli(*words, cwd=run.parent)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "run/data.json: cannot be read" in done.stderr
+    (run / "data.json").unlink()  # as the message says
+    done = run_cli(*words, cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    assert {name: (run / name).read_bytes() for name in before} == before
+    assert "resume    goes on" in done.stdout
+    CliRunner().invoke(card, [str(run)], catch_exceptions=False)
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs the right to mount a small disk")
+def test_a_full_disk_is_told(run: Path) -> None:
+    small = run.parent / "small"
+    small.mkdir()
+    with small_disk(small, "disk"):
+        shutil.copytree(run, small / "run", ignore=shutil.ignore_patterns("checkpoints"))
+        fill_disk(small / "filler")
+        done = run_cli("merge", str(small / "run"), cwd=run.parent)
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        assert "No space left on device" in done.stderr
+        assert not list((small / "run").glob(".merged*"))
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("command", "moment"), [("merge", "compare "), ("verify", "verify ")])
+def test_a_command_that_is_interrupted_leaves_what_was_there(
+    run: Path, command: str, moment: str, kind: signal.Signals
+) -> None:
+    (run / "verified.json").write_text("{}")
+    before = sorted(path.relative_to(run) for path in run.rglob("*"))
+    temporary = run.parent / "temporary"
+    temporary.mkdir()
+    start = "from hf_finetune.cli import main; main()"
+    begun = subprocess.Popen(
+        [sys.executable, "-u", "-c", start, command, str(run)], text=True, env=os.environ | {"TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert begun.stdout is not None
+    assert any(line.startswith(moment) for line in begun.stdout)
+    time.sleep(1)
+    children = psutil.Process(begun.pid).children()
+    begun.send_signal(kind)
+    _, errors = begun.communicate(timeout=60)
+    assert begun.returncode == 128 + kind
+    assert errors == f"interrupted by {kind.name}: the same command begins again.\n"
+    assert not any(child.is_running() for child in children)
+    assert bool(children) == (command == "verify")
+    assert list(temporary.iterdir()) == []
+    assert sorted(path.relative_to(run) for path in run.rglob("*")) == before
+
+
+def test_a_run_does_not_go_on_with_another_base(run: Path) -> None:
+    (run / "report.html").unlink()
+    another_base(run)
+    base = f"model_name_or_path={run.parent / 'tiny-base'}"
+    done = run_cli("run", "finsent", "--data", "rows.jsonl", *WORDS, base, "output_dir=run", cwd=run.parent)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "model.safetensors in its folder is not the file that the run was begun with" in done.stderr
 
 
 def in_merged(name: str, change: Callable[[dict[str, Any]], Any]) -> Plant:
@@ -317,16 +460,31 @@ def test_a_planted_fault_is_caught_and_named(run: Path, fault: str) -> None:
     assert not (run / "verified.json").exists()
 
 
-def test_a_good_run_is_verified_and_its_card_tells_what_it_printed(run: Path) -> None:
+def test_after_a_verify_that_failed_no_card_says_that_it_was_executed(run: Path) -> None:
+    done = run_cli("verify", str(run), "--rows", "2", cwd=run.parent)
+    assert done.returncode == 0, done.stderr
+    card = run / "adapter" / "README.md"
+    assert "`hf-finetune verify` executed this" in card.read_text()
+    without("chat_template.jinja")(run)
+    done = run_cli("verify", str(run), "--rows", "2", cwd=run.parent)
+    assert done.returncode == 1
+    assert "verify    " not in done.stdout  # nothing was loaded for it
+    assert "executed this" not in card.read_text()
+
+
+def test_a_good_run_is_verified_and_its_card_tells_that(run: Path) -> None:
     done = run_cli("verify", str(run), cwd=run.parent)
     assert done.returncode == 0, done.stderr
+    gold = read_jsonl(run / "answers.jsonl")[0]["gold"]
     for part in ("adapter", "merged"):
         record = read_json(run / "verified.json")[part]
         assert record["rows"] == len(read_jsonl(run / "splits" / "test.jsonl"))
         assert abs(record["reproduced"] - record["measured"]) < 0.2
         card = (run / part / "README.md").read_text()
         assert f"{record['snippet']}\n```\n" in card
-        assert f"\n{record['answer']}\n" in card
+        assert "with the placeholder for a question" in card  # the rows are the user's own
+        assert "It printed" not in card
+        assert (record["gold"], record["is_right"]) == (gold, record["answer"].strip() == gold)
         assert "has not been executed yet; `hf-finetune verify`" not in card.partition("vLLM")[0]
 
 
@@ -345,7 +503,7 @@ def test_an_interpreter_that_cannot_be_started_is_told(run: Path) -> None:
 
 def test_answers_that_are_not_all_there_are_told(run: Path) -> None:
     write_jsonl(run / "answers.jsonl", read_jsonl(run / "answers.jsonl")[1:])
-    with pytest.raises(RecipeError, match=r"has \d+ answers to \d+ test rows. Make the run again"):
+    with pytest.raises(RecipeError, match=r"has \d+ answers to \d+ test rows. Remove answers.jsonl and"):
         read_finished(run)
 
 
@@ -360,6 +518,53 @@ def test_a_run_that_is_not_finished_is_refused(run: Path) -> None:
     edit(run / "run.json", lambda record: record.update(finished=""))
     with pytest.raises(RecipeError, match=r"the run is not finished. Start its command again"):
         read_finished(run)
+
+
+def test_what_is_not_the_runs_is_told_in_one_sentence(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RecipeError, match=r"was made with the recipe 'finsent', and text2sql is 'text2sql'"):
+        read_finished(run, "text2sql")
+    rows = (run / "splits" / "test.jsonl").read_text()
+    (run / "splits" / "test.jsonl").write_text("")
+    with pytest.raises(RecipeError, match=r"run/splits/test.jsonl: cannot be read .*start the run's command again"):
+        read_finished(run)
+    (run / "splits" / "test.jsonl").write_text(rows)
+    edit(run / "run.json", lambda record: record["settings"]["model_name_or_path"].update(value="tiny-base"))
+    monkeypatch.chdir(run)
+    with pytest.raises(RecipeError, match=r"there is no /\S+/run/tiny-base. Start this command in the folder where"):
+        read_finished(run).base()
+    monkeypatch.chdir(run.parent)
+    assert read_finished(run).base().name == "tiny-base"
+    (run.parent / "tiny-base" / "tokenizer.json").unlink()
+    with pytest.raises(RecipeError, match=r"base model 'tiny-base': the folder has no tokenizer.json"):
+        read_finished(run).base()
+
+
+def test_the_users_own_files_in_merged_are_not_dropped(run: Path) -> None:
+    (run / "merged" / "notes.txt").write_text("mine")
+    with pytest.raises(RecipeError, match=r"merged: holds notes.txt, which merging again would remove. Move that"):
+        merged_again(run)
+    assert (run / "merged" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "#!/bin/sh\nexit 0\n",
+            r"own: ended without loading \S+/adapter \(exit code 0\). If it is a Python with torch",
+        ),
+        ("#!/bin/sh\necho no such option >&2; exit 2\n", r"own: ended without loading \S+ \(no such option\)"),
+        (
+            f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n',
+            r"own: lacks what the card's snippet needs \(ModuleNotFound",
+        ),
+    ],
+)
+def test_an_interpreter_that_cannot_load_it_is_named(run: Path, text: str, message: str) -> None:
+    (run.parent / "own").write_text(text)
+    (run.parent / "own").chmod(0o755)
+    with pytest.raises(RecipeError, match=message):
+        verify(read_finished(run), 2, str(run.parent / "own"), say=print)
 
 
 def test_a_recipe_that_has_changed_is_refused(run: Path) -> None:

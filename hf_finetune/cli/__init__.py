@@ -105,7 +105,7 @@ def guarded(work: Callable[[], int]) -> None:
         end(1)
     except Interrupted as signal:
         if is_main():
-            click.echo(f"interrupted by {signal}: the same command goes on from here.", err=True)
+            click.echo(f"interrupted by {signal}: {interruption.advice}.", err=True)
         end(signal.exit_code)
     except click.ClickException as error:
         error.show()

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from hf_finetune.errors import RecipeError
+
 
 @click.command()
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
@@ -15,13 +17,18 @@ def card(folder: Path, show_rows: bool | None) -> None:
     """Write the model card of the run in the folder RUN again, from the files that the run has now.
 
     It goes to adapter/README.md and, where the adapter was merged, to merged/README.md. Rows of a file of your own are
-    not quoted on it unless --show-rows says so, which the run keeps in mind.
+    not quoted on it unless --show-rows says so, which the run keeps in mind. What was written into a card by hand is
+    lost: words of your own belong into the recipe's docstring, which the card quotes.
     """
     from hf_finetune.card import write_card
+    from hf_finetune.folder import held
     from hf_finetune.run import Run
 
     run = Run.read(folder)
-    if show_rows is not None and show_rows != run.are_rows_shown:
-        replace(run, are_rows_shown=show_rows).write(folder)
-    for path in write_card(folder):
-        click.echo(f"card      {path}")
+    if not run.finished and not run.evaluated:
+        raise RecipeError(f"{folder}: the run is not finished. Start its command again, so that it ends.")
+    with held(folder):
+        if show_rows is not None and show_rows != run.are_rows_shown:
+            replace(run, are_rows_shown=show_rows).write(folder)
+        for path in write_card(folder):
+            click.echo(f"card      {path}")

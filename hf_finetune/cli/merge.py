@@ -1,5 +1,6 @@
 """`hf-finetune merge`: a run's adapter and its base as plain weights."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,11 +8,21 @@ import click
 
 from hf_finetune.cli.run import prepare_libraries
 from hf_finetune.errors import RecipeError
+from hf_finetune.interruption import interruption
 
 if TYPE_CHECKING:
     from hf_finetune.ship.merged_weights import Way
 
+BEGINS_AGAIN = "the same command begins again"
+"""What is told of a command that was interrupted and has left nothing."""
 takes_recipe = click.option("--recipe", metavar="FILE", help="The run's recipe, where it is not where it was.")
+
+
+def refuse_nan(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """The value, where it is a number: nothing would ever be refused, or everything."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is no number.")
+    return value
 
 
 @click.command()
@@ -22,7 +33,7 @@ takes_recipe = click.option("--recipe", metavar="FILE", help="The run's recipe, 
 @click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), default="bfloat16", show_default=True)
 @click.option("--max-shard-size", default="5GB", show_default=True, metavar="SIZE", help="Of each weights file.")
 @click.option(
-    "--max-kl", type=click.FloatRange(min=0), default=0.01, show_default=True, metavar="NATS",
+    "--max-kl", type=click.FloatRange(min=0), default=0.01, show_default=True, metavar="NATS", callback=refuse_nan,
     help="KL divergence from the adapter, a token, past which the merged weights are refused.",
 )  # fmt: skip
 @takes_recipe
@@ -32,6 +43,7 @@ def merge(run: str, full_precision: bool, dtype: str, max_shard_size: str, max_k
     The weights are merged into the numbers that the quantised base computes with: that is the model which was
     evaluated. They go into RUN/merged; what the comparison found goes into the report and the card.
     """
+    interruption.listen(BEGINS_AGAIN)
     prepare_libraries()
     from hf_finetune.card import write_card
     from hf_finetune.folder import held
@@ -63,9 +75,11 @@ def in_bytes(size: str) -> int:
     from accelerate.utils import convert_file_size_to_int
 
     try:
-        count: int = convert_file_size_to_int(size)
+        count: int = convert_file_size_to_int(size.upper())
     except (ValueError, OverflowError):
         count = 0
     if not count:
         raise RecipeError(f"--max-shard-size {size}: is no size. Write it as 500MB or 5GB.")
+    if count < 10**6:
+        raise RecipeError(f"--max-shard-size {size}: would make a file of each tensor. Write it as 500MB or 5GB.")
     return count

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hf_finetune.cli.merge import takes_recipe
+from hf_finetune.cli.merge import BEGINS_AGAIN, takes_recipe
 from hf_finetune.cli.run import prepare_libraries
 from hf_finetune.errors import RecipeError
+from hf_finetune.interruption import interruption
 
 if TYPE_CHECKING:
     from hf_finetune.hub.rights import Target
@@ -37,6 +38,7 @@ def push(
     """
     from hf_finetune.hub.rights import Target
 
+    interruption.listen(BEGINS_AGAIN)
     if create_pr and (revision != "main" or tag):
         raise click.UsageError("--create-pr opens a pull request on main: leave --revision and --tag out.")
     order = Target("", private=private, gated=gated, branch=revision, as_pull_request=create_pr, tag=tag)

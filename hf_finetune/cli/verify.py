@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from hf_finetune.cli.merge import takes_recipe
+from hf_finetune.cli.merge import BEGINS_AGAIN, takes_recipe
 from hf_finetune.cli.run import prepare_libraries
+from hf_finetune.interruption import interruption
 
 
 @click.command()
@@ -17,8 +18,11 @@ def verify(run: str, rows: int, python: str | None, recipe: str | None) -> None:
     """Load what a finished RUN would push as its card says, and see whether it gives the run's figures again.
 
     That is done in a new process that has no hf_finetune, on test rows of the run. What was found goes into
-    verified.json, and the snippet's answer onto the card. Each fault is named, and then there is no verified.json.
+    verified.json and onto the card. Each fault is named, and then there is no verified.json.
     """
+    if python == "":
+        raise click.BadParameter("is empty. Name an interpreter, or leave it out.", param_hint="--python")
+    interruption.listen(BEGINS_AGAIN)
     prepare_libraries()
     from hf_finetune.card import write_card
     from hf_finetune.folder import held

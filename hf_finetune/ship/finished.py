@@ -1,13 +1,13 @@
 """A run that is finished, read from its folder again with all that asking its model anew takes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hf_finetune.chat import ChatFormat
-from hf_finetune.errors import RecipeError, first_line, plural
-from hf_finetune.files import read_jsonl, sha256
+from hf_finetune.errors import RecipeError, plural
+from hf_finetune.files import read_jsonl, sha256, unreadable
 from hf_finetune.model import BaseModel, find_base_model, load_tokenizer
 from hf_finetune.recipe import ENTRY_POINT_GROUP, Recipe, load_recipe, recipe_file
 from hf_finetune.report import Report
@@ -42,7 +42,17 @@ class Finished:
 
     def base(self) -> BaseModel:
         """The base model that the run was trained on, at its commit."""
-        return find_base_model(self.settings, self.run.base_model["commit"])
+        commit, name = self.run.base_model["commit"], self.settings.model_name_or_path
+        if commit is None and not Path(name).expanduser().is_dir():
+            raise RecipeError(
+                f"{self.folder}: its base model is the folder {name}, and there is no {Path(name).absolute()}. "
+                + (
+                    "Put it back there."
+                    if Path(name).expanduser().is_absolute()
+                    else "Start this command in the folder where the run was started."
+                )
+            )
+        return find_base_model(self.settings, commit)
 
     def chat(self) -> ChatFormat:
         """How its questions are asked."""
@@ -60,19 +70,25 @@ def read_finished(folder: Path, recipe: str | None = None) -> Finished:
         raise RecipeError(f"{folder}: holds the evaluation of {run.evaluated['name']}, and no training. Name a run.")
     if not run.finished or not (folder / "adapter").is_dir():
         raise RecipeError(f"{folder}: the run is not finished. Start its command again, so that it ends.")
-    report = Report.read(folder)
-    loaded = _recipe_of(run, folder, recipe)
+    report, loaded = Report.read(folder), _recipe_of(run, folder, recipe)
     settings = Settings(**{name: setting["value"] for name, setting in run.settings.items()})
-    try:
-        rows = read_rows(loaded, folder / "splits" / "test.jsonl")
-        answers = read_jsonl(folder / "answers.jsonl")
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{folder}: its answers cannot be read ({first_line(error)}). Make the run again.") from error
+    rows = _read(folder / "splits" / "test.jsonl", lambda path: read_rows(loaded, path))
+    answers = _read(folder / "answers.jsonl", read_jsonl)
     if len(rows) != len(answers):
         raise RecipeError(
-            f"{folder}: has {plural(len(answers), 'answer')} to {plural(len(rows), 'test row')}. Make the run again."
+            f"{folder}: has {plural(len(answers), 'answer')} to {plural(len(rows), 'test row')}. Remove answers.jsonl "
+            f"and splits/test.jsonl there and start the run's command again."
         )
     return Finished(folder, run, report, settings, loaded, rows, answers)
+
+
+def _read(path: Path, read: Callable[[Path], list[Any]]) -> list[Any]:
+    try:
+        if not path.exists():
+            raise FileNotFoundError(path)
+        return read(path)
+    except (OSError, ValueError, RecipeError) as error:
+        raise unreadable(path, error) from error
 
 
 def _recipe_of(run: Run, folder: Path, named: str | None) -> Recipe[Any]:
@@ -81,7 +97,12 @@ def _recipe_of(run: Run, folder: Path, named: str | None) -> Recipe[Any]:
     if path_or_name is None:
         raise RecipeError(f"{folder}: its recipe {run.recipe['loaded_from']} is not here. Name it with --recipe FILE.")
     recipe = load_recipe(path_or_name)
-    if (recipe.name, sha256(recipe_file(recipe))) != (run.recipe["name"], run.recipe["sha256"]):
+    if recipe.name != run.recipe["name"]:
+        raise RecipeError(
+            f"{folder}: was made with the recipe {run.recipe['name']!r}, and {path_or_name} is {recipe.name!r}. "
+            f"Name the run's own with --recipe FILE."
+        )
+    if sha256(recipe_file(recipe)) != run.recipe["sha256"]:
         raise RecipeError(
             f"{folder}: its recipe {run.recipe['name']!r} has been changed since. Name it as it was with --recipe FILE."
         )

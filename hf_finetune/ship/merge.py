@@ -11,10 +11,13 @@ from hf_finetune.asking import Given, ask, marked
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import RecipeError, plural
 from hf_finetune.files import sha256, whole_folder, write_jsonl
+from hf_finetune.interruption import interruption
 from hf_finetune.intervals import bootstrap_intervals, gain_over
 from hf_finetune.model import BaseModel, load_adapter, load_base_model
+from hf_finetune.run import refuse_another_base
 from hf_finetune.ship.finished import Finished
 from hf_finetune.ship.merged_weights import Way, write_merged
+from hf_finetune.ship.published import fault_of_template, faults_of_training, foreign_files, in_a_line
 from hf_finetune.ship.readable import make_readable
 from hf_finetune.tuned import check_vocabulary
 
@@ -44,7 +47,15 @@ def merge(
     """
     import torch
 
+    faults = faults_of_training(finished, finished.adapter)
+    if faults:
+        raise RecipeError(f"{finished.adapter}: {in_a_line(faults)}")
     base, chat, folder = finished.base(), finished.chat(), finished.folder / "merged"
+    refuse_another_base(finished.run, {} if base.commit else base.hashes())
+    if other := fault_of_template(finished, chat):
+        raise RecipeError(f"base model {base.name!r}: {other}")
+    if foreign := foreign_files(folder, "merged"):
+        raise RecipeError(f"{folder}: holds {foreign[0]}, which merging again would remove. Move that elsewhere first.")
     if not (finished.settings.load_in_4bit or finished.settings.load_in_8bit):
         way = "full precision"  # that is what was evaluated
     with whole_folder(folder) as temporary:
@@ -52,7 +63,9 @@ def merge(
         write_merged(base, finished.adapter, finished.settings, way, getattr(torch, dtype), shard_bytes, temporary)
         make_readable(temporary, finished.run.base_model["stop_token_id"])
         say(f"compare   with the adapter, on {plural(len(finished.rows), 'test row')}")
+        interruption.stop_if_requested()
         found, lines = _compared(finished, base, chat, temporary, dtype)
+        interruption.stop_if_requested()
         _refuse_another_model(finished, found, max_kl)
         files = {path.name: sha256(path) for path in sorted(temporary.glob("*.safetensors"))}
     (finished.folder / "verified.json").unlink(missing_ok=True)  # it was of other weights
@@ -142,7 +155,9 @@ def _refuse_another_model(finished: Finished, found: dict[str, Any], max_kl: flo
     if high < 0:
         faults.append(f"{metric} {found['scores'][metric]:.3f}, the adapter's is {measured:.3f}")
     if faults:
+        folder = finished.folder / "merged"
+        kept = "What was merged before stays" if folder.exists() else "Nothing is kept"
         raise RecipeError(
-            f"{finished.folder / 'merged'}: the merged weights are another model than the adapter: "
-            f"{'; '.join(faults)}. Nothing is kept. Ship the adapter, or merge otherwise."
+            f"{folder}: the merged weights are another model than the adapter: {'; '.join(faults)}. {kept}. "
+            f"Ship the adapter, or merge otherwise."
         )

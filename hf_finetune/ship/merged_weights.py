@@ -20,7 +20,7 @@ from hf_finetune.resolve import explaining_refusals
 from hf_finetune.settings import Settings
 from hf_finetune.ship.published import BESIDE_WEIGHTS
 from hf_finetune.ship.readable import copy_texts, settle_config
-from hf_finetune.ship.shards import Shards
+from hf_finetune.ship.shards import Shards, as_os_error
 
 if TYPE_CHECKING:
     import torch
@@ -245,4 +245,7 @@ def _write_whole(
     turned = _turned(skeleton) & linear  # unpacking makes them plain layers
     tensors = {name: own.T.contiguous() if name in turned else own for name, own in merged.state_dict().items()}
     was_packed = hasattr(skeleton.config, "quantization_config")
-    merged.save_pretrained(folder, state_dict=tensors, max_shard_size=shard_bytes, save_original_format=not was_packed)
+    with as_os_error():
+        merged.save_pretrained(
+            folder, state_dict=tensors, max_shard_size=shard_bytes, save_original_format=not was_packed
+        )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.card_check import local_paths
+from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import first_line, plural
 from hf_finetune.files import read_json, sha256
 from hf_finetune.ship.finished import Finished
@@ -26,6 +27,8 @@ MERGED = (CARD, "model*.safetensors", "model.safetensors.index.json", *BESIDE_WE
 
 KNOWN = {"adapter": ADAPTER, "merged": MERGED}
 
+_SHAPE = {"r": "lora_r", "lora_alpha": "lora_alpha", "use_rslora": "use_rslora", "use_dora": "use_dora"}
+"""What an adapter's config says of how its weights are used, and the run's setting of that."""
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
 _SNIPPET = re.compile(r"^```python\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
 _USAGE = "\n## How to use it\n"
@@ -45,11 +48,30 @@ def files_of(folder: Path, form: str) -> list[Path]:
     return sorted({path for pattern in KNOWN[form] for path in folder.glob(pattern) if path.is_file()})
 
 
+def foreign_files(folder: Path, form: str) -> list[str]:
+    """The names of the files in a form's folder that this package did not put there."""
+    own = files_of(folder, form)
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p not in own)
+
+
 def faults_of_adapter(finished: Finished, folder: Path) -> list[str]:
     """What is wrong with an adapter's folder, a sentence each with what to do."""
-    tensors, unreadable = _tensors(folder, "adapter_model.safetensors")
-    faults = [*_faults_of_files(folder, "adapter"), *unreadable, *_faults_of_config(finished, folder)]
-    return [*faults, *(_faults_of_tensors(finished, folder, tensors) if tensors else [])]
+    return [*_faults_of_files(folder, "adapter"), *faults_of_training(finished, folder)]
+
+
+def faults_of_training(finished: Finished, folder: Path) -> list[str]:
+    """Whether an adapter's weights and config are those that were trained and evaluated; a sentence on each fault."""
+    again = f"Remove {folder} and start the run's command again: it takes the adapter from its checkpoint."
+    tensors, unreadable = _tensors(folder / "adapter_model.safetensors", again)
+    faults = [*unreadable, *_faults_of_config(finished, folder, again)]
+    return [*faults, *(_faults_of_tensors(finished, folder, tensors, again) if tensors else [])]
+
+
+def fault_of_template(finished: Finished, chat: ChatFormat) -> str:
+    """What is wrong where the base's chat template is no longer that of the training; else nothing."""
+    if finished.run.base_model.get("chat_template_sha256") in (None, chat.template_sha256):
+        return ""
+    return "its chat template is another one than in training. Put that back, or train again."
 
 
 def faults_of_merged(finished: Finished, folder: Path) -> list[str]:
@@ -63,12 +85,12 @@ def faults_of_merged(finished: Finished, folder: Path) -> list[str]:
 
 def _faults_of_files(folder: Path, form: str) -> Iterator[str]:
     """Files that do not belong there, and texts that hold a token or a path of this machine."""
-    allowed = files_of(folder, form)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if path not in allowed:
+    for name in foreign_files(folder, form):
+        if name != ".gitattributes":  # where the folder is a clone; it is not pushed
             yield f"{name}: is no part of what is pushed. Remove it."
-        elif path.suffix in (".json", ".md", ".jinja", ".yaml", ".txt"):
+    for path in files_of(folder, form):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix in (".json", ".md", ".jinja", ".yaml", ".txt"):
             yield from _faults_of_text(name, path)
     if not snippets_of(folder):
         yield f"{CARD}: has no Python snippet that loads the model. Write the card again: hf-finetune card RUN."
@@ -84,24 +106,25 @@ def _faults_of_text(name: str, path: Path) -> Iterator[str]:
         yield f"{name}: names {found[0]}, a path of this machine. Take it out."
 
 
-def _tensors(folder: Path, name: str) -> tuple[dict[str, "torch.Tensor"], list[str]]:
-    """The tensors of a file; else what is wrong with it."""
+def _tensors(path: Path, again: str) -> tuple[dict[str, "torch.Tensor"], list[str]]:
+    """The tensors of a file; else what is wrong with it, and how it is made again."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(folder / name), []
+        return load_file(path), []
+    except FileNotFoundError:
+        return {}, [f"{path.name}: is missing. {again}"]
     except (OSError, SafetensorError) as error:
-        return {}, [f"{name}: cannot be read ({first_line(error)}). Make it again."]
+        return {}, [f"{path.name}: cannot be read ({first_line(error)}). {again}"]
 
 
-def _faults_of_config(finished: Finished, folder: Path) -> Iterator[str]:
-    """What an adapter's config says of its base and its kind."""
+def _faults_of_config(finished: Finished, folder: Path, again: str) -> Iterator[str]:
+    """What an adapter's config says of its base, its kind and its shape."""
     name = "adapter_config.json"
-    try:
-        config = read_json(folder / name)
-    except (OSError, ValueError) as error:
-        yield f"{name}: cannot be read ({first_line(error)}). Make it again."
+    config = _object(folder / name)
+    if config is None:
+        yield f"{name}: {'is damaged' if (folder / name).exists() else 'is missing'}. {again}"
         return
     base, commit = finished.run.base_model["name"], finished.run.base_model["commit"]
     named = str(config.get("base_model_name_or_path"))
@@ -111,9 +134,15 @@ def _faults_of_config(finished: Finished, folder: Path) -> Iterator[str]:
         yield f"{name}: names the base {named!r} at {config.get('revision')}, not {base!r} at {commit}. Write that."
     if config.get("task_type") != "CAUSAL_LM":
         yield f"{name}: task_type is {config.get('task_type')!r}, so it is loaded as another model. Write CAUSAL_LM."
+    for own, trained in _SHAPE.items():
+        value = getattr(finished.settings, trained)
+        if config.get(own, value) != value:
+            yield f"{name}: {own} is {config[own]}, and was trained as {value}. Write that."
 
 
-def _faults_of_tensors(finished: Finished, folder: Path, tensors: dict[str, "torch.Tensor"]) -> Iterator[str]:
+def _faults_of_tensors(
+    finished: Finished, folder: Path, tensors: dict[str, "torch.Tensor"], again: str
+) -> Iterator[str]:
     """What an adapter's file holds: the weights that were evaluated, all of them, and no others."""
     name, training = "adapter_model.safetensors", finished.run.training
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
@@ -131,7 +160,7 @@ def _faults_of_tensors(finished: Finished, folder: Path, tensors: dict[str, "tor
             + ". Save the adapter without them."
         )
     if training.get("adapter_sha256") not in (None, sha256(folder / name)):
-        yield f"{name}: is not the file that was evaluated. Start the run's command again, so that it is."
+        yield f"{name}: is not the file that was evaluated. {again}"
 
 
 def _faults_of_weights(finished: Finished, folder: Path) -> Iterator[str]:
@@ -182,9 +211,10 @@ def _faults_of_texts(finished: Finished, folder: Path) -> Iterator[str]:
 def _object(path: Path) -> dict[str, Any] | None:
     """The object of a JSON file; None where it holds none."""
     try:
-        return dict(read_json(path))
-    except (OSError, ValueError, TypeError):
+        value = read_json(path)
+    except (OSError, ValueError):
         return None
+    return value if isinstance(value, dict) else None
 
 
 def in_a_line(faults: list[str]) -> str:

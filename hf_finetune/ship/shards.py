@@ -1,12 +1,31 @@
 """Tensors, one after another -> safetensors files of at most so many bytes, named as transformers looks for them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_finetune.errors import first_line
 from hf_finetune.files import write_json
+from hf_finetune.interruption import interruption
 
 if TYPE_CHECKING:
     import torch
+
+
+@contextmanager
+def as_os_error() -> Iterator[None]:
+    """Has safetensors say as other writers do that the disk is full.
+
+    Raises:
+        OSError: instead of its own.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(first_line(error)) from error
 
 
 class Shards:
@@ -23,6 +42,7 @@ class Shards:
 
     def add(self, name: str, tensor: "torch.Tensor") -> None:
         """Takes a tensor; what was taken before is written where it would become too much."""
+        interruption.stop_if_requested()
         if self.held and sum(own.nbytes for own in self.held.values()) + tensor.nbytes > self.most_bytes:
             self._write()
         self.held[name] = tensor.contiguous()
@@ -46,6 +66,7 @@ class Shards:
     def _write(self) -> None:
         from safetensors.torch import save_file
 
-        save_file(self.held, self.folder / f"{len(self.written)}.partial", metadata={"format": "pt"})
+        with as_os_error():
+            save_file(self.held, self.folder / f"{len(self.written)}.partial", metadata={"format": "pt"})
         self.written.append(list(self.held))
         self.held = {}

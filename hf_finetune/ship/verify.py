@@ -8,17 +8,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_finetune.card import write_card
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import RecipeError, first_line, plural
 from hf_finetune.files import read_json, read_jsonl, sha256, write_json
+from hf_finetune.interruption import interruption
 from hf_finetune.recipe import Recipe
 from hf_finetune.ship.finished import Finished
 from hf_finetune.ship.merge import ANSWERS
-from hf_finetune.ship.published import faults_of_adapter, faults_of_merged, in_a_line, snippets_of
+from hf_finetune.ship.published import fault_of_template, faults_of_adapter, faults_of_merged, in_a_line, snippets_of
 
 SCRIPT = Path(__file__).parent / "clean_process.py"
 RECORD = "verified.json"
@@ -56,26 +59,45 @@ def verify(finished: Finished, num_rows: int, python: str | None = None, say: Ca
     `python` is another interpreter, with transformers and peft of other versions: what it finds is told, and not kept.
 
     Raises:
-        RecipeError: naming each fault of what would be pushed; then there is no verified.json.
+        RecipeError: naming each fault of what would be pushed; then there is no verified.json, and no card tells of it.
     """
-    folder = finished.folder
+    try:
+        record = _verified(finished, num_rows, python or sys.executable, say)
+    except RecipeError:
+        if not python:
+            _take_back(finished.folder)
+        raise
     if not python:
-        (folder / RECORD).unlink(missing_ok=True)
-    chat, record = finished.chat(), {}
-    for part in ("adapter", *(["merged"] if (folder / "merged").is_dir() else [])):
-        say(f"verify    {folder / part}, in a process without hf_finetune")
+        write_json(finished.folder / RECORD, record)
+
+
+def _take_back(folder: Path) -> None:
+    """Removes verified.json, and from the cards what they say after it."""
+    if (folder / RECORD).is_file():
+        (folder / RECORD).unlink()
+        with suppress(RecipeError):  # what is told is why it was taken back
+            write_card(folder)
+
+
+def _verified(finished: Finished, num_rows: int, python: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """What verified.json says of the adapter and the merged weights, when nothing is wrong with them."""
+    folder, chat = finished.folder, finished.chat()
+    record: dict[str, Any] = {}
+    parts = ("adapter", *(["merged"] if (folder / "merged").is_dir() else []))
+    for part in parts:  # what can be seen at once comes before what takes minutes
         faults = (faults_of_adapter if part == "adapter" else faults_of_merged)(finished, folder / part)
         if faults:
             raise RecipeError(f"{folder / part}: {in_a_line(faults)}")
+    for part in parts:
+        say(f"verify    {folder / part}, in a process without hf_finetune")
         sample = _sample(finished, part, num_rows)
         asked = _asked(finished, chat, sample, folder / part)
-        given = _given(finished, part, asked, python or sys.executable)
+        given = _given(finished, part, asked, python)
         record[part] = _checked(finished, chat, sample, part, asked, given)
         say(f"          {_in_words(record[part])}")
         if part == "adapter":
-            record |= _of_several(finished, asked, python or sys.executable)
-    if not python:
-        write_json(folder / RECORD, record)
+            record |= _of_several(finished, asked, python)
+    return record
 
 
 def _sample(finished: Finished, part: str, num_rows: int) -> Sample:
@@ -149,10 +171,19 @@ def _given(finished: Finished, part: str, asked: dict[str, Any], python: str) ->
             raise RecipeError(
                 f"--python {python}: cannot be started ({error.strerror}). Name an interpreter."
             ) from error
+        interruption.stop_if_requested()
         if not output.is_file():
             reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-            raise RecipeError(f"{folder}: the clean process ended without an answer ({reason[0]}). Start it again.")
+            raise RecipeError(
+                f"{python}: ended without loading {folder} ({reason[0]}). If it is a Python with torch, transformers "
+                f"and peft, start it again; else name such a one with --python."
+            )
         given: dict[str, Any] = read_json(output)
+    if given.get("error", "").startswith(("ModuleNotFoundError", "ImportError", "PackageNotFoundError")):
+        raise RecipeError(
+            f"{python}: lacks what the card's snippet needs ({first_line(given['error'])}). Install it there, or name "
+            f"another interpreter with --python."
+        )
     if "error" in given:
         raise RecipeError(f"{folder}: the card's snippet fails: {first_line(given['error'])}. Mend what it loads.")
     return given
@@ -184,7 +215,7 @@ def _checked(
     was = [recipe.parse(line["text"]) for line in sample.answers]
     now = _predictions(finished, chat, sample, given)
     faults += _faults_of_answers(recipe, sample, was, now)
-    metric = recipe.primary_metric
+    metric, example = recipe.primary_metric, finished.rows[0]  # the one that the snippet asks
     if faults:
         raise RecipeError(f"{folder}: {in_a_line(faults)} Do not push it.")
     return {
@@ -193,6 +224,8 @@ def _checked(
         },
         "snippet": asked["snippet"],
         "answer": given["printed"].rstrip("\n"),
+        "gold": recipe.completion(example),
+        "is_right": recipe.correct(example, recipe.parse(given["printed"].strip())),
         "rows": len(sample.rows),
         "metric": metric,
         "measured": recipe.score(sample.rows, was)[metric],
@@ -240,8 +273,8 @@ def _faults_of_loading(folder: Path, part: str, given: dict[str, Any]) -> list[s
 
 def _faults_of_asking(finished: Finished, chat: ChatFormat, asked: dict[str, Any], given: dict[str, Any]) -> list[str]:
     """Whether questions become the tokens that they were in training."""
-    if finished.run.base_model.get("chat_template_sha256") not in (None, chat.template_sha256):
-        return ["the base's chat template is another one than in training. Put that back, or train again."]
+    if other := fault_of_template(finished, chat):
+        return [f"of the base, {other}"]
     pairs = zip(asked["rows"], given["rows"], strict=True)
     other = sum(chat.prompt_ids(row["prompt"]) != own["prompt_ids"] for row, own in pairs)
     return (
