@@ -36,6 +36,8 @@ _NOT_ITS_OWN = (
     "PYTHONPATH", "ACCELERATE_", "TORCHELASTIC_", "FSDP_", "RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_"
 )  # fmt: skip
 """What a launcher tells the processes of a run, and the clean one is none."""
+REASON = 200
+"""Characters of what an interpreter says that ends at once: some repeat the whole script."""
 TURNED = 0.1
 """Share of the answers that may be right where the run's was wrong, or the reverse."""
 
@@ -173,9 +175,9 @@ def _given(finished: Finished, part: str, asked: dict[str, Any], python: str) ->
             ) from error
         interruption.stop_if_requested()
         if not output.is_file():
-            reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+            reason = (done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"])[0][-REASON:]
             raise RecipeError(
-                f"{python}: ended without loading {folder} ({reason[0]}). If it is a Python with torch, transformers "
+                f"{python}: ended without loading {folder} ({reason}). If it is a Python with torch, transformers "
                 f"and peft, start it again; else name such a one with --python."
             )
         given: dict[str, Any] = read_json(output)
