@@ -66,10 +66,12 @@ def is_transient(error: Exception) -> bool:
     wrapped, error = error, _cause(error)
     if isinstance(error, json.JSONDecodeError):  # the page of a gateway, or half an answer
         return True
+    if asked_wait(error) > LONGEST_WAIT:
+        return False
     if error is not wrapped and (_is_of_storage(error) or status(error) in (400, 404)):
         return True  # an upload's addresses expire, and its parts are gone once they are put together
     if status(error):
-        return status(error) in TRANSIENT and asked_wait(error) <= LONGEST_WAIT
+        return status(error) in TRANSIENT
     return isinstance(error, httpx2.TransportError)
 
 
@@ -161,11 +163,12 @@ def _meaning(repo_id: str, error: Exception) -> str:
 def _refusal(repo_id: str, error: "HfHubHTTPError") -> str:
     """What the Hub's answer means, and what to do."""
     code, said, asked = status(error), _said(error), asked_wait(error)
+    when = f"in {plural(round(asked), 'second')}" if asked else "later"
     login = "Log in again with `hf auth login`, or set another HF_TOKEN, and push again."
     if str(error.response.url).endswith("/oauth/token"):
         return f"no token by OIDC ({said}). {TRUSTED}"
     if _is_of_storage(error):
-        return f"the Hub's storage did not take a file ({said}). Push again; {NOT_TWICE}."
+        return f"the Hub's storage did not take a file ({said}). Push again {when}; {NOT_TWICE}."
     if code == 401:
         return f"the Hub does not accept the token: it is wrong, or has expired. {login}"
     if code in (402, 403) and re.search(r"quota|storage|limit", said, re.I):
@@ -179,7 +182,6 @@ def _refusal(repo_id: str, error: "HfHubHTTPError") -> str:
     if code == 412:
         return str(overtaken(repo_id)).split(": ", 1)[1]
     if code in TRANSIENT:
-        when = f"in {plural(round(asked), 'second')}" if asked else "later"
         return f"the Hub did not do it ({said}). Push again {when}; {NOT_TWICE}."
     return f"the Hub refuses it ({said}). Mend that, and push again."
 
