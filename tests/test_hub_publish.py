@@ -187,8 +187,6 @@ def table() -> Iterator[Case]:
         yield Case(request, "gateway's page", [Fault(REQUESTS[request][0], **gateway)])
     says = "did not do it .*502 Bad Gateway.* Push again later"
     yield Case("commit", "gateway's page always", [Fault(REQUESTS["commit"][0], times=ALWAYS, **gateway)], says)
-    odd = "answers that are not the Hub's .* Look for a proxy"
-    yield Case("whoami", "200", [Fault(REQUESTS["whoami"][0], 200)], odd, fresh=True)
     pattern, pull = REQUESTS["commit"][0], REQUESTS["pull request"][1]
     always: dict[str, Any] = {"times": ALWAYS}
     taken = "somebody else has changed it in the meantime, and nothing of this was added. Look at .*/commits"

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -151,13 +152,20 @@ def _meaning(repo_id: str, error: Exception) -> str:
         return f"no token by OIDC ({said}). {TRUSTED}"
     if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL):
         return f"the Hub cannot be reached ({said}). Push again when it can; {NOT_TWICE}."
-    if isinstance(error, json.JSONDecodeError):
+    if isinstance(error, json.JSONDecodeError) or _is_of_client(error):
         return f"{endpoint()} gives answers that are not the Hub's ({said}). Look for a proxy, and push again."
     if isinstance(error, ValueError):  # the client's word for a card that the Hub refuses
         return f"{said}. Mend that, and push again."
     if isinstance(error, OSError | RuntimeError):  # a file that is gone, or hf_xet's word for any failure
         return f"the upload has failed ({said}). Push again; {NOT_TWICE}."
     return ""
+
+
+def _is_of_client(error: Exception) -> bool:
+    """Whether the Hub's client has stumbled over an answer of another shape; in our own code that is a defect."""
+    *_, last = traceback.walk_tb(error.__traceback__)
+    name = last[0].f_globals.get("__name__", "")
+    return isinstance(error, LookupError | TypeError | AttributeError) and name.startswith("huggingface_hub.")
 
 
 def _refusal(repo_id: str, error: "HfHubHTTPError") -> str:
