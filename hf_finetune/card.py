@@ -130,7 +130,8 @@ def verified_parts(folder: Path) -> dict[str, Any]:
 
     def is_of_now(form: str, part: Any) -> bool:
         known = part.get("files", {}) if isinstance(part, dict) else None
-        files = {folder / form / name: own for name, own in known.items()} if isinstance(known, dict) else None
+        place = folder / ("adapter" if form == "several" else form)
+        files = {place / name: own for name, own in known.items()} if isinstance(known, dict) else None
         return files is not None and all(not file.is_file() or sha256(file) == own for file, own in files.items())
 
     return {form: part for form, part in parts.items() if is_of_now(form, part)}

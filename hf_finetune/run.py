@@ -60,6 +60,8 @@ class Run:
     is_demo: bool = False
     published: dict[str, str] = field(default_factory=dict)
     """The Hub ids of `adapter` and `merged` weights, once they were chosen: the cards name them."""
+    pushed: dict[str, str] = field(default_factory=dict)
+    """The commits that were pushed last, by Hub id."""
     are_rows_shown: bool = False
     """Whether the cards may quote rows that are not public."""
     evaluated: dict[str, Any] = field(default_factory=dict)

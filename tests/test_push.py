@@ -55,7 +55,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world = World(hub, cwd)
         rows = write_rows(cwd / "rows.jsonl", sample_rows(40))
         words = ("finsent", "--data", str(rows), "model_name_or_path=acme/base", "output_dir=run", *WORDS)
-        for command in (("run", *words), ("merge", "run", "--dtype", "float32")):
+        for command in (("run", *words), ("merge", "run", "--dtype", "float32"), ("card", "run", "--show-rows")):
             done = world.run(*command)
             assert done.returncode == 0, done.stderr
         yield world
@@ -122,12 +122,29 @@ def test_the_cards_name_each_other_and_their_snippets_the_repos(world: World) ->
 
 def test_a_dry_run_tells_what_it_would_do_and_does_nothing(world: World) -> None:
     before = {key: len(repo.history) for key, repo in world.hub.repos.items()}
+    files = {path: path.read_bytes() for path in (world.cwd / "run").rglob("*") if path.is_file()}
+    done = world.run("push", "run", "acme/another", "--merged", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "verify" not in done.stdout
+    assert "would push merged to acme/another-merged" in done.stdout
+    assert {path: path.read_bytes() for path in (world.cwd / "run").rglob("*") if path.is_file()} == files
     done = world.run("push", "run", "acme/finsent", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "would push adapter to acme/finsent, 5 files" in done.stdout
     assert "unchanged adapter_model.safetensors" in done.stdout
     assert "unchanged README.md" in done.stdout  # it names the merged weights still
     assert {key: len(repo.history) for key, repo in world.hub.repos.items()} == before
+
+
+def test_files_that_were_changed_after_they_were_verified_are_verified_again(world: World) -> None:
+    template = world.cwd / "run" / "merged" / "chat_template.jinja"
+    before = template.read_text()
+    template.write_text("{{ messages[0].content }}")
+    done = world.run("push", "run", "acme/finsent", "--merged")
+    template.write_text(before)
+    assert done.returncode == 1
+    assert "questions become other tokens than in training" in done.stderr
+    assert len(world.hub.repos["model", "acme/finsent-merged"].history) == 2
 
 
 def test_a_pull_request_of_the_same_files_is_opened_once(world: World) -> None:
@@ -156,21 +173,24 @@ def test_a_private_gated_repo_of_an_organisation_gets_a_branch(world: World) -> 
 
 
 def test_what_is_there_of_another_push_goes_and_the_rest_stays(world: World) -> None:
-    old = {"training_args.bin": b"pickle", "adapter_model.bin": b"pickle", "NOTES.md": b"mine", "README.md": b"old"}
+    old = {"training_args.bin": b"pickle", "scaler.pt": b"pickle", "tokenizer.json": b"{}", "chat_template.jinja": b"x"}
+    old |= {"NOTES.md": b"mine", "README.md": b"old", "LICENSE": b"theirs"}
     world.hub.add_repo("acme/older", old)
     done = world.run("push", "run", "acme/older")
     assert done.returncode == 0, done.stderr
     repo = world.hub.repos["model", "acme/older"]
     held = set(repo.commits[repo.branches["main"]])
-    assert "NOTES.md" in held
-    assert "adapter_model.safetensors" in held
-    assert not [name for name in held if name.endswith(".bin")]
+    assert {"NOTES.md", "LICENSE", "adapter_model.safetensors"} <= held
+    assert not held & {"training_args.bin", "scaler.pt", "tokenizer.json", "chat_template.jinja"}
 
 
 def test_a_bundle_is_pushed_from_a_machine_that_has_nothing_else(world: World) -> None:
     done = world.run("push", "run", "acme/carried", "--merged", "--bundle", "bundle", token=None, HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     assert "hf-finetune push bundle" in done.stdout
+    done = world.run("push", "run", "acme/carried", "--private", "--bundle", "private")
+    assert done.returncode == 2
+    assert "say how it is pushed when that is pushed" in done.stderr
     (world.cwd / "run").rename(world.cwd / "elsewhere")
     try:
         done = world.run("push", "bundle", PYTHONPROFILEIMPORTTIME="1")

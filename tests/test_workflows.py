@@ -470,17 +470,15 @@ def test_recipes_are_run_gated_and_compared(tmp_path: Path) -> None:
     # A pull request that misses a gate: the run is red, its figures are compared and left for the comment all the same.
     runner.event_name, runner.event = "pull_request", {"pull_request": {"number": 7, "base": {"sha": "e" * 40}}}
     runner.variables["RECIPE_SETTINGS"] = f"{QUICK} learning_rate=1e-2 gates=perplexity=1.01"
-    runner.chosen = {}
     pulled = runner.run("recipes.yml")
-    assert [job.result for job in pulled["recipe"]] == ["failure"] * 3, pulled["recipe"][0].said
-    finsent = next(job for job in pulled["recipe"] if (job.workspace / "runs" / "finsent").is_dir())
+    (finsent,) = pulled["recipe"]
+    assert finsent.result == "failure", finsent.said
     assert "gates missed: perplexity is" in finsent.step("Train and evaluate").said
     assert finsent.step("Put main's figures together").outcome == "skipped"
     summary = pulled["comparison"][0].summary
     assert pulled["comparison"][0].result == "success"
     assert f"before is the main branch at {'a' * 12}; of the same 8 test rows" in summary
-    assert "before is the reference card in model_cards/text2sql" in summary
-    assert summary.count("gate missed: perplexity is") == 3
+    assert summary.count("gate missed: perplexity is") == 1
     assert not list((tmp_path / "artifacts" / "run-finsent").rglob("checkpoint-*"))
 
     # And so does the comment, from what these jobs have left.
@@ -511,14 +509,12 @@ def test_the_tests_lint_and_wheel_are_run(tmp_path: Path) -> None:
     assert sorted(path.suffix for path in (wheel.workspace / "dist").iterdir()) == [".gz", ".whl"]
 
 
-def other_repository(folder: Path, settings: str, *left_out: str) -> Path:
+def other_repository(folder: Path, settings: str) -> Path:
     """Somebody else's repository, with a recipe and the README's six lines as the workflow own.yml, other settings."""
     (six,) = re.findall(r"```yaml\n(permissions:.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
     job = yaml.safe_load(six)
     assert len(six.splitlines()) == 6
     job["steps"][-1]["with"] |= {"settings": settings}
-    for name in left_out:
-        del job["steps"][-1]["with"][name]
     found = " ".join(f"${{{{ steps.model.outputs.{name} }}}}" for name in ("run", "metric", "value"))
     job["steps"].append({"name": "After", "run": 'echo "$FOUND"', "env": {"FOUND": found}})
     (folder / ".github" / "workflows").mkdir(parents=True)
@@ -530,18 +526,6 @@ def other_repository(folder: Path, settings: str, *left_out: str) -> Path:
     shutil.copy(rows_file("finsent"), folder / "rows.jsonl")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     return folder
-
-
-@pytest.mark.slow
-def test_another_repository_uses_the_action_in_six_lines(tmp_path: Path) -> None:
-    settings = f"--demo {QUICK}\n  gates=perplexity=99999"
-    source = other_repository(tmp_path / "other", settings, "push-to")
-    (job,) = Runner(tmp_path / "runner", source=source).run("own.yml")["own"]
-    assert job.result == "success", job.said
-    value = read_json(job.workspace / "runs" / "action" / "report.json")["scores"]["tuned"]["macro_f1"]
-    assert job.step("After").said == f"runs/action macro_f1 {value}\n"
-    assert "perplexity" in job.summary
-    assert not job.step("Publish by trusted publishing").said
 
 
 MODEL = "acme/finsent"
@@ -604,13 +588,13 @@ def test_nothing_is_trained_where_nothing_can_be_published(
 
 
 @pytest.mark.slow
-def test_a_run_that_misses_a_gate_is_not_published(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_a_run_that_fails_is_not_published(hub: LoopbackHub, tmp_path: Path) -> None:
     runner = publishing(hub, tmp_path)
-    runner.variables["RELEASE_SETTINGS"] = runner.variables["RELEASE_SETTINGS"].replace("99999", "1.01")
+    runner.variables["RELEASE_SETTINGS"] += " lora_rr=8"
     done = runner.run("release.yml")
     assert [job.result for job in done["check"]] == ["success"], done["check"][0].said
     assert [job.result for job in done["train"]] == ["failure"]
-    assert "gates missed: perplexity is" in done["train"][0].step("Train and evaluate").said
+    assert "Did you mean 'lora_r'?" in done["train"][0].step("Train and evaluate").said
     assert done["publish"] == []
     assert len(hub.repos["model", MODEL].history) == 1
     assert hub.requests.count("POST /oauth/token") == 1
@@ -643,7 +627,7 @@ def test_a_tag_trains_and_publishes_without_a_secret(hub: LoopbackHub, tmp_path:
     assert with_token["publish"][0].result == "success", with_token["publish"][0].said
     assert "v3" in hub.repos["model", MODEL].tags
     assert hub.requests.count("POST /oauth/token") == exchanges
-    assert len(hub.repos["model", MODEL].history) >= before
+    assert len(hub.repos["model", MODEL].history) == before  # the same files are no second commit
 
 
 @pytest.mark.slow
@@ -651,8 +635,11 @@ def test_six_lines_publish(hub: LoopbackHub, tmp_path: Path) -> None:
     runner = publishing(hub, tmp_path)
     hub.publishers = {"acme/my-model": "acme/finetune"}
     hub.add_repo("acme/my-model", {"README.md": b"empty"})
-    settings = f"--data rows.jsonl {ON_A_HUB} gates=perplexity=99999"
+    settings = f"--data rows.jsonl {ON_A_HUB}\n  gates=perplexity=99999"
     runner.source = other_repository(tmp_path / "other", settings)
     (job,) = runner.run("own.yml")["own"]
     assert job.result == "success", job.said
+    value = read_json(job.workspace / "runs" / "action" / "report.json")["scores"]["tuned"]["macro_f1"]
+    assert job.step("After").said == f"runs/action macro_f1 {value}\n"
+    assert "perplexity" in job.summary
     assert hub.read("acme/my-model", "adapter_model.safetensors")

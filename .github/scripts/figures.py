@@ -126,8 +126,12 @@ def score(report: dict[str, Any]) -> Score:
 def pair(before: Path, after: Path) -> Pair | None:
     """The two runs on the rows that both were asked; None where they have none in common."""
     from hf_finetune.compare import compare_runs
+    from hf_finetune.errors import RecipeError
 
-    (found,) = compare_runs([before, after]).pairs
+    try:
+        (found,) = compare_runs([before, after]).pairs
+    except RecipeError:  # main's report is of another version
+        return None
     return Pair(found.rows, found.only_first, found.only_second, found.p_value) if found.rows else None
 
 
@@ -191,7 +195,7 @@ def checked(found: Any) -> Figures:
             pair=Pair(**numbers(fields["pair"], Pair)) if fields["pair"] is not None else None,
             gates=[checked_gate(gate) for gate in fields["gates"]],
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise Unfit(f"no figures: {error!r}") from error
     if len(one.gates) > MOST:
         raise Unfit(f"{len(one.gates)} gates")
@@ -252,7 +256,11 @@ def read_all(folder: Path) -> list[Figures]:
     files = sorted(folder.rglob("*.json"))
     if len(files) > MOST or any(file.is_symlink() or file.stat().st_size > LARGEST for file in files):
         raise Unfit("too many files, or one that is too large or a link")
-    found = {one.recipe: one for one in (checked(json.loads(file.read_text(encoding="utf-8"))) for file in files)}
+    try:
+        values = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    except ValueError as error:
+        raise Unfit(f"no JSON: {error}") from error
+    found = {one.recipe: one for one in map(checked, values)}
     if len(found) < len(files):
         raise Unfit("two files of one recipe")
     return [found[recipe] for recipe in sorted(found)]

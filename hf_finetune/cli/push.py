@@ -1,5 +1,6 @@
 """`hf-finetune push`: a finished run to the Hub."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ def push(
     from hf_finetune.hub.rights import Target
 
     interruption.listen(BEGINS_AGAIN)
+    if bundle and (private or gated or create_pr or tag or dry_run or revision != "main"):
+        raise click.UsageError("--bundle only writes a folder: say how it is pushed when that is pushed.")
     if create_pr and (revision != "main" or tag):
         raise click.UsageError("--create-pr opens a pull request on main: leave --revision and --tag out.")
     order = Target("", private=private, gated=gated, branch=revision, as_pull_request=create_pr, tag=tag)
@@ -67,28 +70,40 @@ def push_run(
     )
 
     if (folder / BUNDLE).is_file():
-        ready_to_go = read_bundle(folder)
-        if repo_id not in (None, ready_to_go.names["adapter"]):
-            raise RecipeError(f"{folder}: its cards name {ready_to_go.names['adapter']}. Leave {repo_id} out.")
-    else:
-        prepare_libraries()
-        from hf_finetune.folder import held
-        from hf_finetune.ship.finished import read_finished
+        carried = read_bundle(folder)
+        if repo_id not in (None, carried.names["adapter"]):
+            raise RecipeError(f"{folder}: its cards name {carried.names['adapter']}. Leave {repo_id} out.")
+        if merged and "merged" not in carried.names:
+            raise RecipeError(f"{folder}: holds no merged weights. Write it again with --merged.")
+        (tell_changes if dry_run else push)(carried, order, click.echo)
+        return
+    prepare_libraries()
+    from hf_finetune.card import write_card
+    from hf_finetune.folder import held
+    from hf_finetune.run import Run
+    from hf_finetune.ship.finished import read_finished
 
-        finished = read_finished(folder, recipe)
-        name = repo_id or finished.run.published.get("adapter")
-        if name is None:
-            raise RecipeError(f"{folder}: was not pushed yet. Name a repo: hf-finetune push {folder} OWNER/NAME.")
-        names = names_of(name, merged)
-        refuse_unfit(finished, merged)
-        if not bundle:
-            check_rights(names, order)
-        with held(folder):
-            ready_to_go = ready(finished, names, click.echo)
-    if bundle:
-        write_bundle(ready_to_go, Path(bundle))
-        click.echo(f"bundle    {bundle}: push it where there is a network with hf-finetune push {bundle}")
-    elif dry_run:
-        tell_changes(ready_to_go, order, click.echo)
-    else:
-        push(ready_to_go, order, click.echo)
+    finished = read_finished(folder, recipe)
+    name = repo_id or finished.run.published.get("adapter")
+    if name is None:
+        raise RecipeError(f"{folder}: was not pushed yet. Name a repo: hf-finetune push {folder} OWNER/NAME.")
+    names = names_of(name, merged)
+    refuse_unfit(finished, merged)
+    if not bundle:
+        check_rights(names, order)
+    with held(folder):
+        if dry_run:
+            try:
+                tell_changes(ready(finished, names, verifies=False), order, click.echo)
+            finally:
+                finished.run.write(folder)
+                write_card(folder)
+            return
+        checked = ready(finished, names, say=click.echo)
+        if bundle:
+            write_bundle(checked, Path(bundle))
+            click.echo(f"bundle    {bundle}: push it where there is a network with hf-finetune push {bundle}")
+            return
+        done = push(checked, order, click.echo)
+        run = Run.read(folder)
+        replace(run, pushed=run.pushed | done).write(folder)

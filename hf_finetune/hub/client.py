@@ -152,7 +152,9 @@ def _meaning(repo_id: str, error: Exception) -> str:
         return f"no token by OIDC ({said}). {TRUSTED}"
     if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL):
         return f"the Hub cannot be reached ({said}). Push again when it can; {NOT_TWICE}."
-    if isinstance(error, json.JSONDecodeError) or _is_of_client(error):
+    if not isinstance(error, OSError) and _is_ours(error):
+        return ""
+    if isinstance(error, json.JSONDecodeError | LookupError | TypeError | AttributeError):
         return f"{endpoint()} gives answers that are not the Hub's ({said}). Look for a proxy, and push again."
     if isinstance(error, ValueError):  # the client's word for a card that the Hub refuses
         return f"{said}. Mend that, and push again."
@@ -161,11 +163,10 @@ def _meaning(repo_id: str, error: Exception) -> str:
     return ""
 
 
-def _is_of_client(error: Exception) -> bool:
-    """Whether the Hub's client has stumbled over an answer of another shape; in our own code that is a defect."""
+def _is_ours(error: Exception) -> bool:
+    """Whether our own code has raised it: then it is a defect, and no odd answer over which the client stumbled."""
     *_, last = traceback.walk_tb(error.__traceback__)
-    name = last[0].f_globals.get("__name__", "")
-    return isinstance(error, LookupError | TypeError | AttributeError) and name.startswith("huggingface_hub.")
+    return str(last[0].f_globals.get("__name__", "")).startswith("hf_finetune.")
 
 
 def _refusal(repo_id: str, error: "HfHubHTTPError") -> str:

@@ -157,8 +157,11 @@ def _explaining(told: str = "") -> Iterator[None]:
         RecipeError: instead of it.
     """
     import httpx2
+    from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
+    if constants.HF_HUB_OFFLINE:
+        raise RecipeError("jobs: HF_HUB_OFFLINE is set. Unset it.")
     try:
         yield
     except LocalTokenNotFoundError:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +11,20 @@ from urllib.parse import quote
 
 from hf_finetune.errors import RecipeError
 from hf_finetune.hub.client import TRIES, client, explaining, is_transient, overtaken, page, patiently, status, wait
-from hf_finetune.hub.rights import Target, check_target
+from hf_finetune.hub.rights import Target, check_target, refuse_other_form
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import GitRefs, RepoFile
 
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".pkl", ".ckpt", ".safetensors.index.json")
-"""Endings of files that hold weights or pickles: those that are pushed replace all that are there."""
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.safetensors.index.json")
+"""Files that hold weights or pickles."""
+TEXTS = (
+    "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*",
+    "merges.txt", "tekken.json", "*.model", "*.jinja", "chat_template.json", "preprocessor_config.json",
+    "processor_config.json",
+)  # fmt: skip
+"""Files that libraries load beside weights; of both kinds, those that are pushed replace all that are there."""
 
 
 OVERTAKEN = frozenset({409, 412})
@@ -116,7 +123,7 @@ def changes(files: Files, target: Target) -> Changes:
 
 
 def publish(files: Files, target: Target, description: str, say: Callable[[str], None] = print) -> Published:
-    """Leaves exactly these files, and no other weights, in a repo, by one commit or pull request.
+    """Leaves exactly these files, and no others that are loaded, in a repo, by one commit or pull request.
 
     Whatever fails on the way, the repo has either what it had or all of this, and the same call finishes it: what is
     there already is not sent again, and no second commit or pull request is made of it.
@@ -156,13 +163,17 @@ def _commit(api: "HfApi", files: Files, target: Target, description: str) -> Pub
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     begun_at, failure = "", Exception()
-    for attempt in range(TRIES):
+    for attempt in range(TRIES + 1):
         place = _place(api, files, target, _head(api, target))
-        found = _difference(files, _tree(api, target, place.head))
+        tree = _tree(api, target, place.head)
+        refuse_other_form(target, tree)
+        found = _difference(files, tree)
         if not found:
             return Published(place.url, place.head, is_new=bool(begun_at))
         if begun_at and place.head != begun_at:
             raise overtaken(target.repo_id)
+        if attempt == TRIES:
+            raise failure
         begun_at = place.head
         _refuse_taken_tag(api, target)
         sent = [*found.added, *found.replaced]
@@ -185,7 +196,7 @@ def _commit(api: "HfApi", files: Files, target: Target, description: str) -> Pub
             wait(attempt, error)
         else:
             return Published(made.pr_url or made.commit_url, made.oid, is_new=True)
-    raise failure
+    raise AssertionError("the last look returns or raises")
 
 
 def _head(api: "HfApi", target: Target) -> str:
@@ -232,7 +243,7 @@ def _tree(api: "HfApi", target: Target, commit: str) -> dict[str, "RepoFile"]:
 
 
 def _difference(files: Files, tree: Mapping[str, "RepoFile"]) -> Changes:
-    """What must be done to a repo's files so that they are these; files that are no weights stay."""
+    """What must be done to a repo's files so that they are these; files that nothing loads stay."""
     there = {name for name in files if name in tree}
     same = {name for name in there if files[name].is_the_same(tree[name])}
     others = tree.keys() - files.keys()
@@ -240,7 +251,7 @@ def _difference(files: Files, tree: Mapping[str, "RepoFile"]) -> Changes:
         sorted(files.keys() - there),
         sorted(there - same),
         sorted(same),
-        sorted(name for name in others if name.endswith(WEIGHTS)),
+        sorted(name for name in others if any(fnmatch(name, pattern) for pattern in (*WEIGHTS, *TEXTS))),
     )
 
 

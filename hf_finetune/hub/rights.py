@@ -1,7 +1,7 @@
 """Whether files may be pushed to a repo of the Hub: asked long before anything is sent, and without any effect."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,8 +16,8 @@ Form = Literal["adapter", "merged"]
 WRITERS = frozenset({"write", "admin", "contributor"})
 """Roles in an organisation that may create a repo."""
 OTHER_FORM: dict[str, frozenset[str]] = {
-    "adapter": frozenset({"config.json", "model.safetensors", "model.safetensors.index.json"}),
-    "merged": frozenset({"adapter_config.json", "adapter_model.safetensors"}),
+    "adapter": frozenset({"config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"}),
+    "merged": frozenset({"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"}),
 }
 """What a repo holds that is of another form than what is pushed: libraries would load that instead."""
 
@@ -127,11 +127,22 @@ def _refuse_another_kind(target: Target, repo: "ModelInfo") -> None:
             f"{what}: the repo is public, and --private is about a new one. "
             f"Make it private at {page(target.repo_id)}/settings, or name another."
         )
-    other = OTHER_FORM[target.form] & {file.rfilename for file in repo.siblings or []}
+    if target.branch == "main":
+        refuse_other_form(target, [file.rfilename for file in repo.siblings or []])
+
+
+def refuse_other_form(target: Target, names: Iterable[str]) -> None:
+    """Stops where the files of a branch are of another form than what is pushed.
+
+    Raises:
+        RecipeError: naming one of them.
+    """
+    other = OTHER_FORM[target.form] & set(names)
     if other:
         held = "a whole model" if target.form == "adapter" else "an adapter"
         raise RecipeError(
-            f"{what}: the repo holds {held} ({min(other)}), which libraries would load instead. Name another repo."
+            f"push to {target.repo_id}: the repo holds {held} ({min(other)}), which libraries would load instead. "
+            f"Name another repo."
         )
 
 

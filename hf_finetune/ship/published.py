@@ -9,6 +9,7 @@ from hf_finetune.card_check import local_paths
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import first_line, plural
 from hf_finetune.files import read_json, sha256
+from hf_finetune.hub.publish import TEXTS
 from hf_finetune.ship.finished import Finished
 
 if TYPE_CHECKING:
@@ -17,11 +18,7 @@ if TYPE_CHECKING:
 CARD = "README.md"
 PICTURES = ("*.png", "*.svg", ".eval_results/*.yaml")
 ADAPTER = (CARD, "adapter_config.json", "adapter_model.safetensors", *PICTURES)
-BESIDE_WEIGHTS = (
-    "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*",
-    "merges.txt", "tekken.json", "*.model", "*.jinja", "chat_template.json", "preprocessor_config.json",
-    "processor_config.json", "LICENSE*", "NOTICE*", "USE_POLICY*",
-)  # fmt: skip
+BESIDE_WEIGHTS = (*TEXTS, "LICENSE*", "NOTICE*", "USE_POLICY*")
 """What of a base's files goes with merged weights."""
 MERGED = (CARD, "model*.safetensors", "model.safetensors.index.json", *BESIDE_WEIGHTS, *PICTURES)
 
@@ -35,17 +32,23 @@ _USAGE = "\n## How to use it\n"
 
 
 def snippets_of(folder: Path) -> list[str]:
-    """The card's Python snippets; the first one shows how the model is loaded and asked."""
+    """The Python snippets of the card's last chapters; the first one shows how the model is loaded and asked."""
     try:
         card = (folder / CARD).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return []
-    return _SNIPPET.findall(card.partition(_USAGE)[2])
+    return _SNIPPET.findall(card.rpartition(_USAGE)[2])
 
 
 def files_of(folder: Path, form: str) -> list[Path]:
     """The files of a form's folder that are pushed."""
     return sorted({path for pattern in KNOWN[form] for path in folder.glob(pattern) if path.is_file()})
+
+
+def hashes_of(folder: Path, form: str) -> dict[str, str]:
+    """The hash of each file that is pushed and loaded: all but the card and its pictures."""
+    shown = {path for pattern in (CARD, *PICTURES) for path in folder.glob(pattern)}
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files_of(folder, form) if path not in shown}
 
 
 def foreign_files(folder: Path, form: str) -> list[str]:

@@ -9,10 +9,10 @@ from typing import Any
 from hf_finetune.card import verified_parts, write_card
 from hf_finetune.errors import RecipeError, first_line, plural
 from hf_finetune.files import read_json, whole_folder, write_json
-from hf_finetune.hub.publish import Files, LocalFile, Published, changes, publish
+from hf_finetune.hub.publish import Files, LocalFile, changes, publish
 from hf_finetune.hub.rights import Form, Target, check_base, check_target
 from hf_finetune.ship.finished import Finished
-from hf_finetune.ship.published import faults_of_adapter, faults_of_merged, files_of, in_a_line, snippets_of
+from hf_finetune.ship.published import faults_of_adapter, faults_of_merged, files_of, hashes_of, in_a_line, snippets_of
 from hf_finetune.ship.verify import SAMPLE, verify
 
 BUNDLE = "bundle.json"
@@ -37,8 +37,12 @@ def names_of(repo_id: str, merged: bool) -> dict[Form, str]:
     return {"adapter": repo_id, **({"merged": f"{repo_id}-merged"} if merged else {})}
 
 
-def ready(finished: Finished, names: Mapping[Form, str], say: Callable[[str], None] = print) -> Bundle:
+def ready(
+    finished: Finished, names: Mapping[Form, str], verifies: bool = True, say: Callable[[str], None] = print
+) -> Bundle:
     """The run's cards with the names that it will have, and its files, which a clean process has loaded as they say.
+
+    It is not loaded where `verifies` is false: then this is to look at, and not to push.
 
     Raises:
         RecipeError: when a gate is missed, a base is nobody else's, or anything is wrong with the files.
@@ -46,14 +50,15 @@ def ready(finished: Finished, names: Mapping[Form, str], say: Callable[[str], No
     folder = finished.folder
     refuse_unfit(finished, "merged" in names)
     published: dict[str, str] = dict(names.items())
-    if finished.run.published.get("adapter") == names["adapter"]:
-        published = finished.run.published | published  # the merged weights that were pushed before are still there
+    merged = finished.run.published.get("merged")
+    if merged == names_of(names["adapter"], True)["merged"] and merged in finished.run.pushed:
+        published["merged"] = merged  # they were pushed before, and are still there
     if finished.run.published != published:
         run = replace(finished.run, published=published)
         run.write(folder)
         finished = replace(finished, run=run)
         write_card(folder)
-    if not _is_verified(finished, names):
+    if verifies and not _is_verified(finished, names):
         verify(finished, SAMPLE, say=say)
     write_card(folder)
     files = {
@@ -73,20 +78,20 @@ def check_rights(names: Mapping[Form, str], order: Target) -> None:
         check_target(replace(order, repo_id=name, form=form))
 
 
-def push(bundle: Bundle, order: Target, say: Callable[[str], None] = print) -> list[Published]:
-    """Leaves the adapter, and merged weights, in their repos; `order` says how, for both.
+def push(bundle: Bundle, order: Target, say: Callable[[str], None] = print) -> dict[str, str]:
+    """Leaves the adapter, and merged weights, in their repos; `order` says how, for both. Their commits are given back.
 
     Raises:
         RecipeError: when the Hub or the network refuses; the same call finishes what was begun.
     """
     check_rights(bundle.names, order)
-    done = []
+    done = {}
     for form in bundle.forms:
         files, target = bundle.files[form], replace(order, repo_id=bundle.names[form], form=form)
         say(f"push      {form} to {target.repo_id}, {_size(files)}")
         published = publish(files, target, bundle.description, say)
         say(f"{'pushed' if published.is_new else 'is there':9} {published.url}")
-        done.append(published)
+        done[target.repo_id] = published.commit
     return done
 
 
@@ -128,11 +133,11 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         facts: dict[str, Any] = read_json(folder / BUNDLE)
         names, description, known = facts["names"], facts["description"], facts["files"]
+        files = {form: {name: LocalFile(folder / form / name) for name in known[form]} for form in names}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(
             f"{folder / BUNDLE}: cannot be read ({first_line(error)}). Write the folder again."
         ) from error
-    files = {form: {name: LocalFile(folder / form / name) for name in known[form]} for form in names}
     for form, own in files.items():
         for name, file in own.items():
             if not file.path.is_file() or file.sha256 != known[form][name]:
@@ -166,7 +171,8 @@ def _is_verified(finished: Finished, names: Mapping[Form, str]) -> bool:
         faults = (faults_of_adapter if form == "adapter" else faults_of_merged)(finished, folder / form)
         if faults:
             raise RecipeError(f"{folder / form}: {in_a_line(faults)}")
-        if parts.get(form, {}).get("snippet") != snippets_of(folder / form)[0]:
+        seen = parts.get(form, {})
+        if seen.get("snippet") != snippets_of(folder / form)[0] or seen["files"] != hashes_of(folder / form, form):
             return False
     return True
 

@@ -1,5 +1,6 @@
 """What is to be pushed, loaded in a clean process as its card says: does it give the run's figures again?"""
 
+import gc
 import json
 import math
 import os
@@ -16,12 +17,19 @@ from typing import Any
 from hf_finetune.card import write_card
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import RecipeError, first_line, plural
-from hf_finetune.files import read_json, read_jsonl, sha256, write_json
+from hf_finetune.files import read_json, read_jsonl, write_json
 from hf_finetune.interruption import interruption
 from hf_finetune.recipe import Recipe
 from hf_finetune.ship.finished import Finished
 from hf_finetune.ship.merge import ANSWERS
-from hf_finetune.ship.published import fault_of_template, faults_of_adapter, faults_of_merged, in_a_line, snippets_of
+from hf_finetune.ship.published import (
+    fault_of_template,
+    faults_of_adapter,
+    faults_of_merged,
+    hashes_of,
+    in_a_line,
+    snippets_of,
+)
 
 SCRIPT = Path(__file__).parent / "clean_process.py"
 RECORD = "verified.json"
@@ -161,6 +169,7 @@ def _given(finished: Finished, part: str, asked: dict[str, Any], python: str) ->
         base = finished.base()
         if not base.commit:
             _place(Path(base.location), place / base.name)
+        _give_up_memory()
         output = Path(name) / "given.json"
         environment = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_ITS_OWN)}
         asked = asked | {"output": str(output)}
@@ -189,6 +198,15 @@ def _given(finished: Finished, part: str, asked: dict[str, Any], python: str) ->
     if "error" in given:
         raise RecipeError(f"{folder}: the card's snippet fails: {first_line(given['error'])}. Mend what it loads.")
     return given
+
+
+def _give_up_memory() -> None:
+    """Leaves the GPU's memory that this process no longer uses to the clean one."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _place(path: Path, target: Path) -> None:
@@ -221,9 +239,7 @@ def _checked(
     if faults:
         raise RecipeError(f"{folder}: {in_a_line(faults)} Do not push it.")
     return {
-        "files": {
-            path.name: sha256(path) for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors")
-        },
+        "files": hashes_of(folder, part),
         "snippet": asked["snippet"],
         "answer": given["printed"].rstrip("\n"),
         "gold": recipe.completion(example),
@@ -315,7 +331,8 @@ def _of_several(finished: Finished, asked: dict[str, Any], python: str) -> dict[
     if snippet is None:
         return {}
     found = _given(finished, "adapter", asked | {"snippet": snippet, "rows": []}, python)
-    return {"several": {"snippet": snippet, "answer": found["printed"].rstrip("\n"), "versions": found["versions"]}}
+    seen = {"files": hashes_of(finished.adapter, "adapter"), "snippet": snippet}
+    return {"several": seen | {"answer": found["printed"].rstrip("\n"), "versions": found["versions"]}}
 
 
 def _faults_of_answers(recipe: Recipe[Any], sample: Sample, was: Sequence[Any], now: Sequence[Any]) -> list[str]:
