@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trusted_run
 import yaml
 
 import comment
@@ -92,7 +93,8 @@ def rule_faults(text: str) -> list[str]:
         if "actions/checkout@" in step.get("uses", "") and step.get("with", {}).get("persist-credentials") is not False:
             faults.append(f"a checkout that leaves its token: {name}")
         both = [step.get("env", {}).get(key) for key in ("HF_OIDC_RESOURCE", "HF_TOKEN")]
-        if all(both) and not all("RELEASE_WITH_TOKEN" in value for value in both if value):
+        is_either = "inputs.token == ''" in str(both[0]) or all("RELEASE_WITH_TOKEN" in str(value) for value in both)
+        if all(both) and not is_either:
             faults.append(f"trusted publishing and a token in one step: {name}")
     if "jobs" not in document:
         return faults
@@ -337,6 +339,29 @@ def test_what_cannot_be_published_is_told_before_the_training() -> None:
     assert "no secret HF_TOKEN" in publisher.main({"MODEL": "acme/finsent", "WITH_TOKEN": "true"})
 
 
+@pytest.mark.parametrize(
+    ("run", "told"),
+    [
+        ({}, ""),
+        ({"event": "pull_request"}, "is of a pull request"),
+        ({"event": "pull_request_target"}, "is of a pull request"),
+        ({"head_repository": {"full_name": "fork/finetune"}}, "or of fork/finetune"),
+        ({"head_repository": None}, "or of None"),
+    ],
+)
+def test_only_a_run_of_this_repositorys_own_branches_is_published(
+    monkeypatch: pytest.MonkeyPatch, run: dict[str, Any], told: str
+) -> None:
+    with github_api() as api:
+        api.workflow_run |= run
+        for name, value in {"API_URL": f"http://127.0.0.1:{api.server_port}", "REPOSITORY": "acme/finetune"}.items():
+            monkeypatch.setenv(f"GITHUB_{name}", value)
+        monkeypatch.setenv("GITHUB_TOKEN", "x")
+        assert told in trusted_run.main("1")
+        assert bool(trusted_run.main("1")) == bool(told)
+        assert "is no id" in trusted_run.main("1/../2")
+
+
 class Api(ThreadingHTTPServer):
     """What GitHub's API says of one pull request, and the comments that are made on it."""
 
@@ -349,6 +374,7 @@ class Api(ThreadingHTTPServer):
         others = [{"id": i, "user": {"login": "someone"}, "body": f"{comment.MARK} {i}"} for i in range(100)]
         self.comments: list[dict[str, Any]] = others
         self.asked: list[str] = []
+        self.workflow_run: dict[str, Any] = {"event": "push", "head_repository": {"full_name": "acme/finetune"}}
 
 
 class ApiHandler(BaseHTTPRequestHandler):
@@ -364,6 +390,8 @@ class ApiHandler(BaseHTTPRequestHandler):
         found: Any = {}
         if self.path.endswith("/pulls/7"):
             found = self.server.pull_request
+        elif self.path.endswith("/actions/runs/1"):
+            found = self.server.workflow_run
         elif self.command == "POST":
             own = {"id": len(self.server.comments), "user": {"login": comment.AUTHOR}, **given}
             self.server.comments.append(own)
@@ -614,9 +642,11 @@ def test_a_tag_trains_and_publishes_without_a_secret(hub: LoopbackHub, tmp_path:
 
     # A finished run is taken, not trained again: first that artifact, then a folder, and that with a token.
     before = len(hub.repos["model", MODEL].history)
-    runner.github = {}
     runner.variables |= {"RELEASE_RUN_ID": "1", "RELEASE_OPTIONS": "--tag v2"}
-    taken = runner.run("release.yml")
+    with github_api() as api:
+        runner.github = {"api_url": f"http://127.0.0.1:{api.server_port}"}
+        taken = runner.run("release.yml")
+    runner.github = {}
     assert taken["train"] == []
     assert taken["publish"][0].result == "success", taken["publish"][0].said
     assert "v2" in hub.repos["model", MODEL].tags

@@ -4,12 +4,12 @@ It runs with a token that may write, on files that the pull request's code has w
 from them, and a pull request's number only where that is of the commit whose workflow has ended.
 """
 
-import json
 import os
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any
+
+from github_api import ask
 
 from figures import Unfit, read_all, render
 
@@ -18,22 +18,6 @@ MARK = "<!-- hf_finetune: recipes -->"
 AUTHOR = "github-actions[bot]"
 PAGES = 30
 """Of 100 comments each, at most."""
-
-
-def ask(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """What GitHub's API answers about this repository."""
-    request = urllib.request.Request(
-        f"{os.environ['GITHUB_API_URL']}/repos/{os.environ['GITHUB_REPOSITORY']}/{path}",
-        data=None if body is None else json.dumps(body).encode(),
-        method=method,
-        headers={
-            "Authorization": f"Bearer {os.environ['GITHUB_TOKEN']}",
-            "Accept": "application/vnd.github+json",
-            "X-GitHub-Api-Version": "2022-11-28",
-        },
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
 
 
 def number_in(file: Path) -> int:
