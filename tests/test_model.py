@@ -182,7 +182,7 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_damaged_files_of_a_base_are_named(tmp_path: Path) -> None:
-    for file in ("config.json", "tokenizer_config.json"):
+    for file in ("config.json", "tokenizer_config.json", "tokenizer.json"):
         (tmp_path / file).write_text("{}")
     base = find_base_model(settings(tmp_path))
     with pytest.raises(RecipeError, match="tokenizer cannot be loaded"):
