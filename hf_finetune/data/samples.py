@@ -1,4 +1,4 @@
-"""What rows of every layout come down to: a conversation that a model learns from, and what was found wrong with one."""
+"""What rows of every layout come down to: a conversation to learn from; and what was found wrong with one."""
 
 from dataclasses import dataclass
 from typing import Literal
