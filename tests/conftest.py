@@ -13,6 +13,8 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches the real Hub; those that need one start a loopback Hub
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+if "PYTEST_XDIST_WORKER" in os.environ:  # else each of two test processes, and what it starts, would take all cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests with & has it ignored
 
 CHATML = (
