@@ -18,6 +18,7 @@ LOOK = 64 * 2**20
 COMMENT = ("#", "//", "--", "/*")
 TURN_KEYS = ({"role", "content"}, {"from", "value"})
 DECODER = json.JSONDecoder()
+STRUCTURE = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{}\[\]]')
 BETWEEN = re.compile(r"[\s,]*")
 
 
@@ -193,7 +194,7 @@ def _elements(name: str, text: "JsonText", number: int = 1, known: set[str] | No
             value = text.value()
         except ValueError as error:
             yield text.broken(name, number, error)
-            if not text.find_object(known):
+            if not text.pass_broken() and not text.find_object(known):
                 return
         else:
             yield _row(name, number, value, start)
@@ -303,6 +304,26 @@ class JsonText:
             else:
                 self.start, self.position = self.position, end
                 return value
+
+    def pass_broken(self) -> bool:
+        """Whether a broken object ends where its brackets close, and another follows, or the end; then that is next."""
+        depth, at = 0, self.position
+        while at - self.position < LOOK:
+            for found in STRUCTURE.finditer(self.text, at):
+                at = found.end()
+                depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(found.group(), 0)
+                if depth <= 0:
+                    break
+            if depth <= 0 and at > self.position:
+                break
+            at -= self.position
+            if not self.more():
+                return False
+        start, self.position = self.position, at
+        if re.compile(r"\s*(?:,\s*\{|\]|\Z|\{)").match(self.text, at):
+            return True
+        self.position = start
+        return False
 
     def find_object(self, known: set[str]) -> bool:
         """Whether there is another object after a broken one: then it is the next value.

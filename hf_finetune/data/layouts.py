@@ -225,6 +225,8 @@ def _fits(kind: Kind, given: Mapping[str, str], columns: Sequence[str], records:
             return _mostly(is_truth, values("label")) and _has_rated_answer(found)
         case "preference":
             return bool(set(found) - {"chosen", "rejected", "system"}) or _mostly(is_turns, values("chosen"))
+        case "prompt_completion":
+            return True
         case "text_label":
             return "label" in given or _is_closed(values("label"))
         case _:
@@ -276,7 +278,7 @@ def _refuse_ambiguity(
                 f"{file}: {' and '.join(map(repr, candidates))} could each be the {name} of {CALLED[kind]}. "
                 f"The columns are {', '.join(columns)}. Say which with --map {name}={candidates[0]}."
             )
-    for other in fitting:
+    for other in fitting if kind not in ("preference", "feedback") else ():  # no other layout has their columns
         own = _found(other, given, columns)
         if other not in ("text", "text_label", "feedback") and not set(own.values()) & set(found.values()):
             raise RecipeError(

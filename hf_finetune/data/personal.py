@@ -66,6 +66,13 @@ def _is_card(written: str) -> bool:
     return CARD.fullmatch(digits) is not None and _stdnum("luhn")(digits)
 
 
+def _is_chinese(written: str) -> bool:
+    try:
+        return _stdnum("cn.ric")(written)
+    except KeyError:  # python-stdnum 2.2, where the first digits are a province and no county
+        return False
+
+
 def _is_american(written: str) -> bool:
     return _is_phone(written, "US")
 
@@ -85,8 +92,8 @@ APART = r"(?<![\d])(?:{})(?!\d)"
 NUMBERS: dict[str, tuple[Number, ...]] = {
     "plain": (
         Number("card", "", re.compile(r"\d{13,16}"), _is_card, CARD_WORDS),  # of all figures 2 % would pass
-        _id("FR NIR", r"[12]\d{14}", "fr.nir"),
-        _id("CN identity number", r"\d{17}[\dX]", "cn.ric"),
+        _id("FR NIR", r"[12]\d{14}", "fr.nir", r"NIR\b|INSEE|s[ée]curit[ée] sociale"),
+        Number("national_id", "CN identity number", re.compile(r"\d{17}[\dX]"), _is_chinese),
         _id("US SSN", r"\d{9}", "us.ssn", "SSN|social security"),
         _id("NL BSN", r"\d{9}", "nl.bsn", "BSN|burgerservicenummer|sofinummer"),
         _id("CA SIN", r"\d{9}", "ca.sin", r"SIN\b|social insurance"),
@@ -166,7 +173,7 @@ AFTER_AT = re.compile(r"@(?:[\w-]{1,63}\.)+[A-Za-z]{2,24}(?![\w@])")
 NOBODY = re.compile(r"^git@|@(?:.+\.)?(?:example\.(?:com|org|net)|localhost)$|\.(?:example|invalid|test)$", re.I)
 """Addresses that are nobody's: those reserved for examples, and those of git."""
 INTERNATIONAL = re.compile(r"\+(?<![\w+]\+)\d[\d ().\-–/]{6,18}\d(?!\w)")
-FROM_ABROAD = re.compile(r"00(?<![\w+.,]00)[1-9][\d ().\-–/]{6,18}\d(?!\w)")
+FROM_ABROAD = re.compile(r"00(?<![\w+.,]00)[1-9]\d{0,2}[ (./-][\d ().\-–/]{5,16}\d(?!\w)")
 BRACKETED = re.compile(r"\([2-9]\d\d\) ?[2-9]\d\d[-.]\d{4}(?![\w-]|\.\d)")
 
 
