@@ -151,6 +151,11 @@ def test_texts_with_labels_of_a_small_set_are_classified_ones() -> None:
     assert layout.sample(rows[4])[0] == Sample((Message("user", "Row 4."), Message("assistant", "1")), label="1")
 
 
+def test_rows_that_are_sorted_by_their_labels_are_classified_ones() -> None:
+    assert detect(records(*[{"text": f"Row {n}.", "label": 0} for n in range(500)])).kind == "text_label"
+    assert detect(records(*[{"text": f"Row {n}.", "category": "news"} for n in range(500)])).kind == "text"
+
+
 def test_labels_that_are_all_different_are_no_set() -> None:
     layout = detect(records(*[{"text": f"Row {n}.", "label": f"id {n}"} for n in range(30)]))
     assert layout.kind == "text"

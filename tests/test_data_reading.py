@@ -19,7 +19,7 @@ import pytest
 
 from hf_finetune.data import HubDataset, LocalFile, LocalFolder, source_of
 from hf_finetune.data.opening import HEAD, encoding_of
-from hf_finetune.data.reading import Broken, Record, read_records, stream_located, stream_records
+from hf_finetune.data.reading import Broken, Record, form_of, read_records, stream_located, stream_records
 from hf_finetune.errors import RecipeError
 
 ROWS: list[dict[str, Any]] = [
@@ -283,6 +283,38 @@ def peak_of_reading(path: Path, count: int) -> int:
     used = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return used + held
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "form"),
+    [
+        ("r.csv", as_csv(ROWS, ";").decode().encode("utf-16"), "csv with ';' between cells, UTF-16"),
+        (
+            "r.csv.gz",
+            gzip.compress(as_csv(ROWS).decode().encode("cp1252")),
+            "csv with ',' between cells, Windows-1252, gzip",
+        ),
+        ("r.jsonl", as_jsonl(ROWS), "jsonl, UTF-8"),
+        ("r.parquet", as_parquet(ROWS), "parquet"),
+        ("r.zip", zipped("a.json.bz2", bz2.compress(b"[]")), "json, UTF-8, bz2"),
+    ],
+)
+def test_how_a_file_is_written_is_told(tmp_path: Path, name: str, content: bytes, form: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert form_of(tmp_path / name, name) == form
+
+
+def test_a_line_longer_than_the_head_is_one_row(tmp_path: Path) -> None:
+    rows = [{"text": "word " * 1_000_000}, {"text": "b"}]
+    assert values(tmp_path, "rows.jsonl", as_jsonl(rows)) == rows
+    assert values(tmp_path, "rows.json", as_jsonl(rows)) == rows
+    assert values(tmp_path, "list.json", json.dumps(rows)) == rows
+
+
+def test_a_column_name_that_comes_twice_is_told(tmp_path: Path) -> None:
+    broken = [one for one in read(tmp_path, "rows.csv", "a,b,a\n1,2,3\n") if isinstance(one, Broken)]
+    assert [(one.check, one.message) for one in broken] == [
+        ("duplicate_column", "two columns are called 'a': only the last is read.")]  # fmt: skip
 
 
 # Sources

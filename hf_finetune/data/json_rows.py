@@ -28,14 +28,14 @@ def json_lines(name: str, file: TextIO) -> Read:
     if not _holds_lines(head, fewest=1) and _begins_document("".join(head)):
         yield from _document(name, JsonText(file, "".join(head)))
     else:
-        yield from _lines(name, chain(head, file))
+        yield from _lines(name, _all_lines(head, file))
 
 
 def json_document(name: str, file: TextIO) -> Read:
     """A record for each row of the list, or of the list in an object; for each value where there are several."""
     head = _head(file)
     if _holds_lines(head, fewest=2):
-        yield from _lines(name, chain(head, file))
+        yield from _lines(name, _all_lines(head, file))
     else:
         yield from _document(name, JsonText(file, "".join(head)))
 
@@ -50,6 +50,12 @@ def _head(file: TextIO) -> list[str]:
         if size >= HEAD:
             break
     return lines
+
+
+def _all_lines(head: list[str], file: TextIO) -> Iterator[str]:
+    """The head's lines, of which the last may have been cut, and all after them."""
+    whole = [head[-1] + file.readline()] if head and not head[-1].endswith("\n") else head[-1:]
+    return chain(head[:-1], whole, file)
 
 
 def _holds_lines(lines: list[str], fewest: int) -> bool:
@@ -143,7 +149,12 @@ def _values(name: str, text: "JsonText") -> Read:
         value = text.value()
     except ValueError as error:
         yield text.broken(name, 1, error)
-        return
+    else:
+        yield from _after_first(name, text, value)
+
+
+def _after_first(name: str, text: "JsonText", value: Any) -> Read:
+    """The rows in the one value of a file; where others follow, each value is a row."""
     if not text.peek():
         yield from _rows_of(name, value)
         return
@@ -205,23 +216,27 @@ def _elements(name: str, text: "JsonText", number: int = 1, known: set[str] | No
 
 
 def _list_of_object(name: str, text: "JsonText") -> Read:
-    """The rows of the first list of objects in an object that is too large to be read as a whole."""
+    """The rows of the first list of objects in an object that is too large to be looked at as a whole."""
     chosen = ""
+    others: dict[str, Any] = {}
     text.step()
     try:
         while text.between() not in ("", "}"):
-            key = text.value()
-            if text.peek() != ":":
-                raise json.JSONDecodeError("Expecting ':' delimiter", text.text, text.position)
-            text.step()
+            key = text.key()
             if text.peek() == "[" and text.peek(1) == "{" and not chosen:
                 chosen = key
                 text.step()
                 yield from _elements(name, text)
             elif isinstance(value := text.value(), list) and value and isinstance(value[0], dict):
                 yield _not_read(name, key, chosen)
+            else:
+                others[key] = value
     except ValueError as error:
         yield text.broken(name, 0, error)
+        return
+    text.step()
+    if not chosen:
+        yield from _after_first(name, text, others)
 
 
 def _is_cut(error: ValueError, text: str) -> bool:
@@ -283,6 +298,18 @@ class JsonText:
             rest = rest[:1] + rest[1:].lstrip() if ahead else rest
             if len(rest) > ahead or not self.more():
                 return rest[ahead : ahead + 1]
+
+    def key(self) -> str:
+        """The next name in an object, and passes over the colon after it.
+
+        Raises:
+            ValueError: when there is none.
+        """
+        key = self.value()
+        if self.peek() != ":":
+            raise json.JSONDecodeError("Expecting ':' delimiter", self.text, self.position)
+        self.step()
+        return str(key)
 
     def step(self) -> None:
         """Passes over one character."""
