@@ -147,6 +147,11 @@ def test_a_character_of_another_encoding_far_down_spoils_no_other(tmp_path: Path
     assert read_values[-2:] == [{"prompt": "café – “là”"}, {"prompt": "é" * 100}]
 
 
+def test_a_text_whose_head_ends_within_a_character_is_utf_8(tmp_path: Path) -> None:
+    text = "x" + "é" * (HEAD // 2 + 10)
+    assert values(tmp_path, "rows.txt", text) == [{"text": text}]
+
+
 def test_a_character_cut_in_two_at_the_end_of_the_head_is_still_utf_8() -> None:
     assert encoding_of("é".encode()[:1], is_whole=False) == "utf-8"
     assert encoding_of("é".encode()[:1], is_whole=True) == "cp1252"
