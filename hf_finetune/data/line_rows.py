@@ -16,6 +16,8 @@ LOOKED_AT = 20
 """Rows of a csv from which its delimiter is told."""
 LONGEST_CELL = 32 * 2**20
 """Characters of one csv row from which a quote counts as never closed: a cell may hold a whole document."""
+SEPARATOR = re.compile(r"sep=(.)\n")
+"""The line by which Excel is told what parts the cells; it stands before the header."""
 LABELLED = re.compile(r".*@\s*[\w .+/-]{1,40}")
 
 
@@ -26,8 +28,11 @@ def csv_rows(name: str, file: TextIO, fields: Sequence[str], *, may_be_short: bo
     values; else it is broken.
     """
     head = list(islice(file, 4 * LOOKED_AT))
-    delimiter = delimiter_of(head, fields)
+    told = SEPARATOR.fullmatch(head[0]) if head else None
+    delimiter = told[1] if told else delimiter_of(head, fields)
     lines = _Lines(chain(head, file))
+    if told:
+        next(lines)
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     columns: list[str] | None = None
@@ -134,17 +139,16 @@ def _ragged(
 def text_lines(name: str, file: TextIO, fields: Sequence[str]) -> Read:
     """Lines `text@label`, the layout of the Financial PhraseBank, or a text a line.
 
-    `fields` name the two columns, or the one; without them the first lines say which it is, and they are called
-    `text` and `label`.
+    `fields` name the two columns; without them the first lines say which it is, and they are called `text` and `label`.
     """
     head = list(islice(file, 200))
-    names = fields or (("text", "label") if _is_labelled(head) else ("text",))
+    names = tuple(fields) or (("text", "label") if _is_labelled(head) else ("text",))
     for number, line in enumerate(chain(head, file), 1):
         text = line.strip()
         if not text:
             continue
-        parts = text.rsplit("@", 1) if len(names) != 1 else [text]
-        if len(names) == 1 or len(parts) == 2:
+        parts = text.rsplit("@", 1) if names != ("text",) else [text]
+        if names == ("text",) or len(parts) == 2:
             yield Record(name, number, dict(zip(names, (part.strip() for part in parts), strict=False)), is_text=True)
         else:
             what = f"has no '@' between text and label: {text[:40]!r}."
