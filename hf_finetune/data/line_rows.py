@@ -33,10 +33,27 @@ def csv_rows(name: str, file: TextIO, fields: Sequence[str], *, may_be_short: bo
     lines = _Lines(chain(head, file))
     if told:
         next(lines)
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     columns: list[str] | None = None
     number = 0
+    for line, cells in _parsed(lines, delimiter):
+        if columns is None and not isinstance(cells, csv.Error):
+            columns = [cell.strip() for cell in cells]
+            if not may_be_short:
+                yield from _named_twice(name, line, columns)
+            continue
+        number += 1
+        if columns is None or isinstance(cells, csv.Error):
+            yield _unparsed(name, number, line, lines.taken, cells)
+        elif len(cells) > len(columns) or (len(cells) < len(columns) and not may_be_short):
+            yield _ragged(name, number, line, cells, columns, delimiter, lines.taken)
+        else:
+            yield Record(name, number, dict(zip(columns, cells, strict=False)), is_text=True)
+
+
+def _parsed(lines: "_Lines", delimiter: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """The cells of each row, or why it has none, with the line that it begins in; after a broken row the next line."""
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     while True:
         lines.taken.clear()
         line = lines.number + 1
@@ -45,22 +62,11 @@ def csv_rows(name: str, file: TextIO, fields: Sequence[str], *, may_be_short: bo
         except StopIteration:
             return
         except csv.Error as error:
-            number += 1
-            yield _unparsed(name, number, line, lines.taken, error)
+            yield line, error
             lines.give_back()
-            continue
-        if not cells:
-            continue
-        if columns is None:
-            columns = [cell.strip() for cell in cells]
-            if not may_be_short:
-                yield from _named_twice(name, line, columns)
-            continue
-        number += 1
-        if len(cells) > len(columns) or (len(cells) < len(columns) and not may_be_short):
-            yield _ragged(name, number, line, cells, columns, delimiter, lines.taken)
         else:
-            yield Record(name, number, dict(zip(columns, cells, strict=False)), is_text=True)
+            if cells:
+                yield line, cells
 
 
 def _named_twice(name: str, line: int, columns: Sequence[str]) -> Read:
@@ -112,7 +118,7 @@ class _Lines:
         self.number -= len(self.taken) - 1
 
 
-def _unparsed(name: str, number: int, line: int, taken: Sequence[str], error: csv.Error) -> Broken:
+def _unparsed(name: str, number: int, line: int, taken: Sequence[str], error: object) -> Broken:
     what = f"line {line}: is not csv ({error})."
     advice = "Close each quote, and double those inside a cell."
     return Broken(name, number, "broken_csv", what, advice, line, text=taken[0][:SHOWN].strip() if taken else "")
