@@ -45,12 +45,12 @@ class Needs:
     def laid_out(self, numbers: Numbers) -> float:
         """What they need as the batch that they make."""
         batch = self.pieces.collate([self.pieces.rows[number] for number in numbers])
-        rows, tokens = batch["input_ids"].shape
-        scores = rows * tokens**2
+        rows, length = batch["input_ids"].shape
+        scores = rows * length**2
         if "trees" in batch:
-            shapes = [(*tree["tokens"].shape, tree["common"]) for tree in batch["trees"]]
-            scores = sum(branches * longest * (common + longest) for branches, longest, common in shapes)
-        return self._bytes(rows * tokens, scores, self._num_logits(batch, rows * tokens))
+            trees = [(tree["tokens"], tree["common"]) for tree in batch["trees"]]
+            scores = sum(tokens.numel() * (common + tokens.shape[-1]) for tokens, common in trees)
+        return self._bytes(rows * length, scores, self._num_logits(batch, rows * length))
 
     def _num_logits(self, batch: Batch, tokens: int) -> int:
         return tokens if self.all_logits or "predictors" not in batch else len(batch["predictors"])

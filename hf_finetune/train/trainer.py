@@ -197,7 +197,7 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
         return loss
 
     def _add_up(self, model: Any, num_items_in_batch: Any, pieces: Sequence[Batch]) -> torch.Tensor:
-        """The loss of pieces of a batch, after the backward pass of each; only in the last processes wait for others."""
+        """The loss of pieces of a batch, after the backward pass of each; only the last waits for other processes."""
         losses = []
         for left, piece in zip(range(len(pieces) - 1, -1, -1), pieces, strict=True):
             with self.accelerator.no_sync(model) if left else nullcontext():
