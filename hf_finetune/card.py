@@ -88,6 +88,7 @@ def render_card(
         licence=_licence(run),
         answers=sorted(data["answers"].get("train", {})),
         hardware=_hardware(run),
+        smaller=_smaller_batches(run),
         changed=_settings(run, changed_only=True),
         settings=_settings(run),
         worse=_worse(report),
@@ -215,6 +216,15 @@ def _licence(run: Run) -> str:
             f"The licence is what the recipe claims, `{run.license}`, with the terms that come along from its sources"
         )
     return f"{first}: {'; '.join(told)}."
+
+
+def _smaller_batches(run: Run) -> str:
+    """Which batches were taken in smaller pieces than the settings say; nothing if all went through as asked for."""
+    used = {name: value for session in run.sessions for name, value in session.get("used", {}).items()}
+    if not used:
+        return ""
+    told = ", ".join(f"`{name}={value}`" for name, value in sorted(used.items()))
+    return f"Where memory did not hold batches as they were asked for, they were computed as with {told}. "
 
 
 def _hardware(run: Run) -> str:

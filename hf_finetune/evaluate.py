@@ -137,7 +137,7 @@ class Evaluation:
         before = share(_read_kept(path) if is_main() else None)
         if before is not None:
             return before
-        with explaining_full_memory("Halve per_device_eval_batch_size and start the same command again."):
+        with explaining_full_memory("Take fewer num_samples, or a smaller base model."):
             found = find()
         if is_main():
             write_json(path, found)

@@ -1,10 +1,13 @@
 """Prompts -> likelihoods of given answers, or texts generated greedily or sampled, in batches with a progress bar."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.chat import ChatFormat
+from hf_finetune.errors import RecipeError, plural
+from hf_finetune.memory import overflow
 from hf_finetune.packed_model import PackedModel
 from hf_finetune.packing import NO_LOSS, Batch, pack, shared_start, supervised
 from hf_finetune.progress import Progress, tracked
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 
 SHORT_ANSWER = 8
 """Tokens of a choice that counts as one of a batch; a longer one counts as several, as each takes logits."""
+
+SIZE = "per_device_eval_batch_size"
 
 Question = tuple[list[int], list[list[int]]]
 """The token ids of a question, and of each of its choices."""
@@ -51,15 +56,17 @@ def log_likelihoods(
         fault = lean.fault(*few_both_ways) or lean.fault(*few_both_ways)  # then with what was remembered
         if fault and progress:
             progress.tell(f"{stage}: each choice has its question computed again: {fault}.")
-        most_choices = batch_size if fault else 4 * batch_size
+        sizes = [sum(math.ceil(len(answer) / SHORT_ANSWER) for answer in answers) for _, answers in rows]
+
+        def score(numbers: Sequence[int]) -> None:
+            some = [rows[number] for number in numbers]
+            batch = _padded(some, chat.pad_id) if fault else _packed(some, shared)
+            own = _choice_scores(lean, send_to_device(batch, model.device), some, supervised_only=not fault)
+            for number, given in zip(numbers, own, strict=True):
+                scores[number] = given
+
         with lean.switched(not fault):
-            sizes = [sum(math.ceil(len(answer) / SHORT_ANSWER) for answer in answers) for _, answers in rows]
-            for numbers in tracked(_cut(order, sizes, most_choices), progress, stage, "batches"):
-                some = [rows[number] for number in numbers]
-                batch = _padded(some, chat.pad_id) if fault else _packed(some, shared)
-                own = _choice_scores(lean, send_to_device(batch, model.device), some, supervised_only=not fault)
-                for number, given in zip(numbers, own, strict=True):
-                    scores[number] = given
+            _in_batches(order, sizes, batch_size, 1 if fault else 4, score, progress, stage)
     return scores
 
 
@@ -84,12 +91,15 @@ def generate_texts(
     greedy = _generation_config(model, chat, max_new_tokens, do_sample=False)
     texts = [""] * len(questions)
     model.eval()
-    for batch in tracked(_cut(order, [1] * len(order), batch_size), progress, stage, "batches"):
+
+    def answer(batch: Sequence[int]) -> None:
         ids, mask = _left_padded([questions[index] for index in batch], chat.pad_id, model.device)
         with torch.inference_mode():
             output = model.generate(input_ids=ids, attention_mask=mask, generation_config=greedy)
-        for index, answer in zip(batch, output[:, ids.shape[1] :].tolist(), strict=True):
-            texts[index] = chat.text(answer)
+        for index, own in zip(batch, output[:, ids.shape[1] :].tolist(), strict=True):
+            texts[index] = chat.text(own)
+
+    _in_batches(order, [1] * len(order), batch_size, 1, answer, progress, stage)
     return texts
 
 
@@ -117,6 +127,42 @@ def sample_texts(
             output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
         texts.append([chat.text(answer) for answer in output[:, ids.shape[1] :].tolist()])
     return texts
+
+
+def _in_batches(
+    order: Sequence[int], sizes: Sequence[int], batch_size: int, times: int, answer: Callable[[Sequence[int]], None],
+    progress: Progress | None, stage: str,
+) -> None:  # fmt: skip
+    """Answers the numbers in their order, in batches of `times` the size; in half of it from where memory is full.
+
+    Raises:
+        RecipeError: when a single one does not fit.
+    """
+    used = progress.session.used if progress else {}
+    size = min(batch_size, used.get(SIZE, batch_size))
+    for numbers in tracked(_cut(order, sizes, times * size), progress, stage, "batches"):
+        left = numbers
+        while left:
+            batch = _cut(left, sizes, times * size)[0]
+            if why := overflow(partial(answer, batch)):
+                size = min(size, math.ceil(sum(sizes[number] for number in batch) / times))
+                size, times = _smaller(size, times, len(batch), f"{stage}: the memory is full ({why})")
+                used[SIZE] = size
+                if progress:
+                    rows = plural(len(batch), "row")
+                    progress.tell(f"memory    {stage}: {rows} at a time do not fit ({why}); goes on with {SIZE}={size}")
+            else:
+                left = left[len(batch) :]
+
+
+def _smaller(size: int, times: int, rows: int, fault: str) -> tuple[int, int]:
+    """Half of a batch size, or of how many times it is taken where it is 1."""
+    if rows == 1:
+        raise RecipeError(
+            f"{fault} with one row at a time, the longest first. Take a smaller base model, load_in_4bit=true if that "
+            f"is off, or shorter prompts; few_shot=0 leaves out the examples before each."
+        )
+    return (max(1, size // 2), times) if size > 1 else (1, max(1, times // 2))
 
 
 def _generation_config(model: Any, chat: ChatFormat, max_new_tokens: int, **values: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import RecipeError, first_line, nearest, plural
 from hf_finetune.files import read_json, sha256, whole_folder, write_json
+from hf_finetune.memory import in_words, is_full
 from hf_finetune.processes import highest, is_main, sharding
 from hf_finetune.resolve import resolve_commit
 from hf_finetune.settings import Settings
@@ -194,13 +195,16 @@ def num_parameters(model: "PreTrainedModel") -> int:
 
 @contextmanager
 def explaining_full_memory(advice: str) -> Iterator[None]:
-    """Turns the GPU's out-of-memory error inside the block into one that says what to do."""
+    """Turns an error inside the block which says that memory is full into one that says what to do."""
     import torch
 
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise RecipeError(f"the GPU's memory is full ({first_line(error)}). {advice}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_full(error):
+            raise
+        whose = "the GPU's memory" if isinstance(error, torch.OutOfMemoryError) else "the memory"
+        raise RecipeError(f"{whose} is full ({in_words(error)}). {advice}") from error
 
 
 def adapter_config(model: "PreTrainedModel", settings: Settings) -> "LoraConfig":

@@ -9,6 +9,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from hf_finetune.errors import first_line
+from hf_finetune.memory import is_full
 from hf_finetune.packing import Batch, Tree
 
 if TYPE_CHECKING:
@@ -68,9 +69,9 @@ class PackedModel:
                 losses.append(self.losses(self.base, padded, supervised_only=False))
             with torch.set_grad_enabled(was_training), self.switched(is_packed):
                 losses.append(self.losses(self.base, lean).detach())
-        except torch.OutOfMemoryError:
-            raise
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+            if is_full(error):
+                raise
             return first_line(error)
         finally:
             self.base.train(was_training)

@@ -46,6 +46,8 @@ class Session:
     """Why it failed, in the words of the error."""
     gains: dict[str, Any] = field(default_factory=dict)
     """Which gains of speed were in use, after `auto` was decided and the base was tried."""
+    used: dict[str, int] = field(default_factory=dict)
+    """The settings that were not used as asked for but so, since memory did not hold as much."""
     stage: str = ""
     done: int = 0
     total: int = 0

@@ -32,7 +32,8 @@ EVALUATION_SETTINGS = (
 """Settings that only the evaluation reads."""
 
 SESSION_FACTS = (
-    "started", "seconds", "training_seconds", "first_step", "last_step", "peak_memory_gib", "gains", "ended",
+    "started", "seconds", "training_seconds", "first_step", "last_step", "peak_memory_gib", "gains", "used",
+    "ended",
 )  # fmt: skip
 
 

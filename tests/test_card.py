@@ -190,6 +190,13 @@ def test_a_run_in_several_sessions_and_processes_is_said_to_be_one() -> None:
     assert "sessions" not in render_card(a_run(), data(), a_report())
 
 
+def test_batches_that_were_taken_in_smaller_pieces_are_told() -> None:
+    used = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    card = render_card(a_run(sessions=[{"used": {}}, {"used": used}]), data(), a_report())
+    assert "they were computed as with `gradient_accumulation_steps=2`, `per_device_train_batch_size=4`. The" in card
+    assert "memory did not hold" not in render_card(a_run(), data(), a_report())
+
+
 def test_the_same_files_give_the_same_bytes() -> None:
     assert render_card(a_run(), data(), a_report()) == render_card(a_run(), data(), a_report())
 

@@ -47,8 +47,11 @@ class ShardedBatches(Sampler[list[int]]):
         return ceil(self.num_rows / self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in self.batches(self.epoch):
-            yield batch[self.rank :: self.num_processes] or [self.num_rows]
+        yield from self.own_batches(self.epoch)
+
+    def own_batches(self, epoch: int) -> list[list[int]]:
+        """The rows of an epoch that this process gets, in its batches; `num_rows` is the number of the silent row."""
+        return [batch[self.rank :: self.num_processes] or [self.num_rows] for batch in self.batches(epoch)]
 
     def batches(self, epoch: int) -> list[list[int]]:
         """The rows of an epoch, in batches for all processes together."""
@@ -72,11 +75,51 @@ def ignore_signals(worker: int) -> None:
 
 
 class EpochLoader(DataLoader[Any]):
-    """A data loader that tells its batches the epoch: transformers asks the loader, or looks two levels below it."""
+    """A data loader that tells its batches the epoch: transformers asks the loader, or looks two levels below it.
 
-    def __init__(self, rows: Sequence[Any], batches: ShardedBatches, **options: Any) -> None:
-        super().__init__(rows, batch_sampler=batches, **options)  # type: ignore[arg-type]  # it takes any sequence
+    What it hands to `collate_fn` are the numbers of the rows.
+    """
+
+    def __init__(self, batches: ShardedBatches, **options: Any) -> None:
+        numbers = range(batches.num_rows + 1)  # and the silent row's
+        super().__init__(numbers, batch_sampler=batches, **options)  # type: ignore[arg-type]  # it takes any sequence
         self.set_epoch = batches.set_epoch
+
+
+class Pieces:
+    """Makes a batch of rows in pieces of at most `size` rows, of which the model takes one at a time."""
+
+    def __init__(
+        self, rows: Sequence[Mapping[str, Sequence[int]]], size: int, collate: Callable[[Sequence[Any]], Batch]
+    ) -> None:
+        self.rows = [*rows, SILENT_ROW]
+        self.size = size
+        self.collate = collate
+
+    def __call__(self, numbers: Sequence[int]) -> Batch:
+        """The batch of the rows with those numbers: `pieces`, and the labels of all of them, which the trainer counts.
+
+        `numbers` and `size` say what it was made of: a worker of the data loader may not know of a smaller size yet.
+        """
+        pieces = [self.collate([self.rows[number] for number in own]) for own in self.cut(numbers)]
+        labels = torch.cat([labels_of(piece).flatten() for piece in pieces])
+        shared = {"labels": labels, "shift_labels": labels}
+        return {"pieces": pieces, "numbers": list(numbers), "size": self.size} | shared
+
+    def of(self, batch: Batch) -> list[Batch]:
+        """The pieces of a batch, of the size that they have now."""
+        pieces: list[Batch] = (batch if batch["size"] == self.size else self(batch["numbers"]))["pieces"]
+        return pieces
+
+    def cut(self, numbers: Sequence[int]) -> list[Sequence[int]]:
+        """The numbers of the rows of each piece."""
+        return [numbers[start : start + self.size] for start in range(0, len(numbers), self.size)]
+
+
+def labels_of(piece: Batch) -> torch.Tensor:
+    """The labels of what each token is followed by, or of those alone that have one."""
+    labels: torch.Tensor = piece["shift_labels"] if "shift_labels" in piece else piece["labels"][:, 1:]
+    return labels
 
 
 def packed_batch(rows: Sequence[Mapping[str, Sequence[int]]], shared_prefix: bool) -> Batch:

@@ -46,6 +46,19 @@ class Gains:
             "gradient_checkpointing": self._checkpointed(),
         }
 
+    @property
+    def is_lean(self) -> bool:
+        """Whether the loss is computed here, of what it needs; else TRL computes it."""
+        return self.is_packed or self.is_supervised
+
+    def checkpoint_as_told(self) -> None:
+        """Has the chosen layers compute their activations again from now on, not from when the trainer starts."""
+        args = self.trainer.args
+        options = dict(args.activation_checkpointing_kwargs or {})
+        every = options.pop("every_n_layers", 1)
+        if args.activation_checkpointing:
+            self.trainer.model.activation_checkpointing_enable(options or None, every_n_layers=every)
+
     def checkpoint_what_does_not_fit(self) -> None:
         """Has as few layers as possible compute their activations again: none, every fourth, every second, or all."""
         args = self.trainer.args
@@ -53,7 +66,7 @@ class Gains:
             if every:
                 args.activation_checkpointing = True
                 args.activation_checkpointing_kwargs = {"every_n_layers": every, "use_reentrant": False}
-                self.trainer.model.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=every)
+                self.checkpoint_as_told()
             if every == 1 or self._activations_fit():
                 return
 
@@ -106,6 +119,5 @@ class Gains:
         trainer.model.train()
         with torch.random.fork_rng(devices), trainer.compute_loss_context_manager(), trainer.accelerator.autocast():
             fits = keeps_at_most(room, trainer.model, lambda: trainer.compute_loss(trainer.model, dict(batch)))
-        trainer._metrics["train"].clear()  # TRL notes what it computes
-        trainer._total_train_tokens = 0
+        trainer.forget_what_was_noted()
         return not highest(float(not fits))

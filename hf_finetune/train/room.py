@@ -10,6 +10,7 @@ import torch
 
 from hf_finetune.checkpoints import discard, steps_of
 from hf_finetune.errors import RecipeError, first_line, plural
+from hf_finetune.memory import overflow
 from hf_finetune.processes import is_main, is_others_failure
 
 
@@ -60,12 +61,8 @@ def keeps_at_most(room: int, model: torch.nn.Module, forward: Callable[[], torch
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
         if sum(kept.values()) > room:
-            raise torch.OutOfMemoryError("before the memory is full")
+            raise MemoryError("before the memory is full")
         return tensor.detach()  # not itself: a tensor that holds its own graph is never freed
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        try:
-            forward()
-        except torch.OutOfMemoryError:
-            return False
-    return True
+        return overflow(forward) is None

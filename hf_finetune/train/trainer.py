@@ -4,6 +4,8 @@ import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from trl import SFTTrainer
 
 from hf_finetune.checkpoints import keep_newest, seal, step_of
 from hf_finetune.errors import RecipeError
+from hf_finetune.files import read_json
 from hf_finetune.interruption import interruption
 from hf_finetune.model import dequantize_if_asked, explaining_full_memory
 from hf_finetune.packing import NO_LOSS, Batch
@@ -22,14 +25,9 @@ from hf_finetune.processes import highest, is_main, num_processes, rank, shardin
 from hf_finetune.progress import Progress
 from hf_finetune.settings import Settings
 from hf_finetune.train.arguments import training_arguments
-from hf_finetune.train.batches import (
-    SILENT_ROW,
-    EpochLoader,
-    ShardedBatches,
-    groups_of,
-    ignore_signals,
-)
+from hf_finetune.train.batches import EpochLoader, Pieces, ShardedBatches, groups_of, ignore_signals, labels_of
 from hf_finetune.train.callbacks import EarlyStopping, LogFile, ProgressReport, SaveWhenAsked
+from hf_finetune.train.fitting import Fitting
 from hf_finetune.train.gains import Gains
 from hf_finetune.train.lost import fault_in, lost_training
 from hf_finetune.train.room import check_room, removed_if_refused
@@ -37,6 +35,12 @@ from hf_finetune.train.room import check_room, removed_if_refused
 if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+FULL = (
+    "Start another run (output_dir=FOLDER or --overwrite) with half of per_device_train_batch_size and twice "
+    "gradient_accumulation_steps, which takes the same steps, or with gradient_checkpointing=true if it is off."
+)
+"""What helps where batches cannot be cut into smaller pieces here."""
 
 
 def train(
@@ -58,16 +62,14 @@ def train(
         RecipeError: when the loss is no longer a number, the GPU's memory is full, or a checkpoint cannot be written.
         Interrupted: when a signal asked to stop; what was trained so far has been saved.
     """
-    trainer = RecipeTrainer(model, tokenizer, rows, adapter, settings, folder, progress, checkpoint)
+    with explaining_full_memory(FULL):
+        trainer = RecipeTrainer(model, tokenizer, rows, adapter, settings, folder, progress, checkpoint)
     if is_main():
         check_room(folder, trainer.checkpoint_bytes(), settings.save_total_limit)
     if rank():
         torch.manual_seed(settings.seed + rank())  # else all processes would drop out the same, row by row
-    advice = (
-        "Start another run (output_dir=FOLDER or --overwrite) with half of per_device_train_batch_size and twice "
-        "gradient_accumulation_steps, which takes the same steps, or with gradient_checkpointing=true if it is off."
-    )
-    with interruption.deferred(), explaining_full_memory(advice):
+    trainer.fitting.prove()
+    with interruption.deferred(), explaining_full_memory(FULL):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
@@ -87,7 +89,7 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
     ) -> None:
         from datasets import Dataset
 
-        is_dequantized = dequantize_if_asked(model, settings)
+        self.is_dequantized = dequantize_if_asked(model, settings)
         self.rows = rows
         self.settings = settings
         self.saved_step = step_of(checkpoint) if checkpoint else 0
@@ -107,12 +109,17 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             )
         self.remove_callback(PrinterCallback)  # it prints every log line as a dict
         self._hold_adapter_in_float32()
+        self.model_accepts_loss_kwargs = (
+            True  # labels are counted for `compute_loss`, which takes the count for any model
+        )
         self.gains = Gains(self, progress)
         if settings.gradient_checkpointing == "auto" and not sharding():
             self.gains.checkpoint_what_does_not_fit()
-        progress.session.gains = self.gains.taken() | {"dequantize_once": is_dequantized}
+        progress.session.gains = self.gains.taken() | {"dequantize_once": self.is_dequantized}
         self.first_lost_step = torch.tensor(math.inf, device=self.args.device)
         self._share_rows_out(progress)
+        window = read_json(_window_file(str(checkpoint))) if checkpoint else {}
+        self.fitting = Fitting(self, progress, window.get("rows_at_a_time"))
 
     def _callbacks(self, folder: Path, progress: Progress) -> list[TrainerCallback]:
         """The log file in the main process, the progress, a stop that loses nothing, and early stopping if it is on."""
@@ -137,12 +144,12 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
 
     def get_train_dataloader(self) -> EpochLoader:
         """The training rows in an order that the epoch and the seed alone decide."""
-        return self._loader(self.rows.train, self.train_batches)
+        return self._loader(self.train_batches, self.fitting.train)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> EpochLoader:
         """The validation rows in their order."""
         size = self.settings.per_device_eval_batch_size
-        return self._loader(self.rows.validation, self._batches(self.rows.validation, size, None))
+        return self._loader(self._batches(self.rows.validation, size, None), self.fitting.validation)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The learning rate of each step; a single one is no warm-up step, whose rate of 0 would learn nothing."""
@@ -158,15 +165,18 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
         total = torch.zeros(2, dtype=torch.float64)  # loss, tokens
         for batch in dataloader:
             self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-            inputs = self._prepare_inputs(batch)
-            labels = inputs["shift_labels"] if "shift_labels" in inputs else inputs["labels"][:, 1:]
-            tokens = int((labels != NO_LOSS).sum())
-            with torch.no_grad(), self.compute_loss_context_manager():
-                loss = self.compute_loss(self.model, inputs)
-            total += torch.tensor([float(loss) * tokens, tokens], dtype=torch.float64)
+            total += self.fitting.evaluate(batch, self._loss_and_tokens)
         loss_sum, tokens = self.accelerator.reduce(total.to(self.args.device), "sum").tolist()
         metrics = {f"{metric_key_prefix}_loss": loss_sum / tokens}
         return EvalLoopOutput(None, None, metrics, num_samples=len(self.rows.validation))
+
+    def _loss_and_tokens(self, piece: Batch) -> torch.Tensor:
+        """The sum of the losses of a piece's labels, and their number, without gradients."""
+        inputs = self._prepare_inputs(piece)
+        tokens = int((labels_of(inputs) != NO_LOSS).sum())
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(self.model, inputs)
+        return torch.tensor([float(loss) * tokens, tokens], dtype=torch.float64)
 
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -179,12 +189,30 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             return total / max(1, len(inputs["shift_labels"]))
         return total / num_items_in_batch * num_processes()  # whose gradients DDP then averages
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def training_step(self, model: Any, inputs: Batch, num_items_in_batch: Any = None) -> torch.Tensor:
         """The loss of a batch, after its backward pass; the first step with a loss that is no number is noted."""
-        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        loss = self.fitting.step(inputs, partial(self._add_up, model, num_items_in_batch))
         step = torch.where(loss.isfinite(), math.inf, self.state.global_step + 1)
         self.first_lost_step = torch.minimum(self.first_lost_step, step)
         return loss
+
+    def _add_up(self, model: Any, num_items_in_batch: Any, pieces: Sequence[Batch]) -> torch.Tensor:
+        """The loss of pieces of a batch, after the backward pass of each; only the last waits for other processes."""
+        losses = []
+        for left, piece in zip(range(len(pieces) - 1, -1, -1), pieces, strict=True):
+            with self.accelerator.no_sync(model) if left else nullcontext():
+                losses.append(super().training_step(model, piece, num_items_in_batch))
+        return torch.stack(losses).sum()
+
+    def floating_point_ops(self, inputs: Batch) -> int:
+        """About how many operations a batch takes, forward and backward."""
+        return sum(super(RecipeTrainer, self).floating_point_ops(piece) for piece in inputs["pieces"])
+
+    def forget_what_was_noted(self) -> None:
+        """Forgets what TRL noted of losses that belong to no step."""
+        self._metrics["train"].clear()
+        self._metrics["eval"].clear()
+        self._total_train_tokens = 0
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Logs; stops when the training is lost."""
@@ -200,11 +228,10 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
     def _batches(self, rows: Sequence[Any], size: int, seed: int | None, groups: Sequence[int] = ()) -> ShardedBatches:
         return ShardedBatches(len(rows), size, seed, rank(), num_processes(), groups)
 
-    def _loader(self, rows: Sequence[Mapping[str, Sequence[int]]], batches: ShardedBatches) -> EpochLoader:
+    def _loader(self, batches: ShardedBatches, pieces: Pieces) -> EpochLoader:
         return EpochLoader(
-            [*rows, SILENT_ROW],
             batches,
-            collate_fn=self.gains.collate,
+            collate_fn=pieces,
             num_workers=self.args.dataloader_num_workers,
             worker_init_fn=ignore_signals,
             pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
@@ -256,9 +283,14 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
         return 3 * 4 * trainable + 2**20
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """The random state of this process, and the losses since the last log line, so that the log goes on too."""
+        """The random state of this process, the losses since the last log line, so that the log goes on too, and how
+        many rows go through the model at a time: in other pieces dropout is other noise."""
         super()._save_rng_state(output_dir)
-        window = {"loss": float(self._tr_loss), "last_logged_step": self._globalstep_last_logged}
+        window = {
+            "loss": float(self._tr_loss),
+            "last_logged_step": self._globalstep_last_logged,
+            "rows_at_a_time": self.fitting.train.size,
+        }
         _window_file(output_dir).write_text(json.dumps(window), encoding="utf-8")
 
     def _load_rng_state(self, checkpoint: str | None) -> None:

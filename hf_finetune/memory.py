@@ -1,0 +1,48 @@
+"""Memory that is full: how it shows, on a GPU as on a CPU, and how a computation that met it ends."""
+
+import gc
+import re
+from collections.abc import Callable
+
+from hf_finetune.errors import first_line
+
+SIGNS = (
+    " out of memory", "DefaultCPUAllocator: ", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+"""What stands in the RuntimeErrors that mean no more than that; torch's CPU allocator has no class of its own."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that memory is full."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+    )
+
+
+def in_words(error: BaseException) -> str:
+    """An error of full memory in a few words: `20.00 MiB more could not be had`."""
+    asked = re.search(r"ried to allocate ([\d.]+) (\w+)", str(error))
+    if asked is None:
+        return first_line(error)
+    amount, unit = asked.groups()
+    told = f"{int(amount) / 2**20:,.2f} MiB" if unit == "bytes" else f"{amount} {unit}"
+    return f"{told} more could not be had"
+
+
+def overflow(compute: Callable[[], object]) -> str | None:
+    """How memory was full in a computation; None when it was not. All that the computation held is free again."""
+    import torch
+
+    try:
+        compute()
+    except (MemoryError, RuntimeError) as error:
+        if not is_full(error):
+            raise
+        why = in_words(error)  # the error itself holds the frames, and they hold the tensors
+    else:
+        return None
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return why
