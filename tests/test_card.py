@@ -190,13 +190,20 @@ def test_a_run_in_several_sessions_and_processes_is_said_to_be_one() -> None:
     assert "sessions" not in render_card(a_run(), data(), a_report())
 
 
+def test_energy_is_told_where_it_is_known() -> None:
+    told = render_card(a_run(totals=a_run().totals | {"energy_wh": 6.789}), data(), a_report())
+    assert "The driver of the GPUs counted 6.789 watt-hours on those that it used." in told
+    for unknown in ({}, {"energy_wh": None}):
+        assert "watt-hours" not in render_card(a_run(totals=a_run().totals | unknown), data(), a_report())
+
+
 def test_the_same_files_give_the_same_bytes() -> None:
     assert render_card(a_run(), data(), a_report()) == render_card(a_run(), data(), a_report())
 
 
 def everything() -> tuple[Run, dict[str, Any], Report, dict[str, Any]]:
     """Files in which all is there that a card can tell."""
-    run = a_run(totals=a_run().totals | {"sessions": 3, "cost_usd": 1.2345}, num_processes=2)
+    run = a_run(totals=a_run().totals | {"sessions": 3, "cost_usd": 1.2345, "energy_wh": 6.789}, num_processes=2)
     odd = {"faulty": {"rows": 3, "first": []}, "unmarkable": {"rows": 7, "first": []}, "train_rows_left_out": 17}
     gates = [Gate("macro_f1", "at least", 0.8, 0.8889, True), Gate("forgetting", "at most", 0.05, 0.75, False)]
     loss = {"base": 7.4731, "tuned": 8.2269, "low": 0.5154, "high": 1.0235}
