@@ -84,7 +84,7 @@ def check_names(target: Target) -> None:
         RecipeError: naming the one that is none.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(target.repo_id)
