@@ -167,6 +167,8 @@ def _figures(run: Run, report: Report) -> dict[str, str]:
     if totals:
         found["time in all"] = duration(totals["seconds"])
         found["peak memory"] = f"{totals['peak_memory_gib']:.2f} GiB"
+        energy = totals.get("energy_wh")
+        found |= {"energy of the GPUs": f"{energy:.2f} Wh"} if energy is not None else {}
         found |= {"cost": f"{totals['cost_usd']:.2f} USD"} if totals["cost_usd"] is not None else {}
     return found
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
+from hf_finetune.energy import counters, used_since
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json, write_json
 from hf_finetune.interruption import interruption
@@ -40,6 +41,8 @@ class Session:
     """The step of the checkpoint that it went on from."""
     last_step: int = 0
     peak_memory_gib: float = 0.0
+    energy_wh: float | None = None
+    """What its GPUs have used; None where nobody counts that."""
     ended: str = "was killed"
     """How it ended, as a verb; it was killed until it says otherwise."""
     reason: str = ""
@@ -67,6 +70,7 @@ class Progress:
         self.folder = folder
         self._say = say
         self._started = time.monotonic()
+        self._counters = counters() if is_main() else {}
         self._stage_started = self._said = self._written = self._started
         self._first_done = 0
         self._bar: Any = None
@@ -106,10 +110,11 @@ class Progress:
             self._say(line)
 
     def write(self) -> None:
-        """Leaves progress.json, with the time and the memory of now."""
+        """Leaves progress.json, with the time, the memory and the energy of now."""
         self._written = time.monotonic()
         self.session.seconds = round(self._written - self._started, 1)
         self.session.peak_memory_gib = round(peak_memory_gib(), 2)
+        self.session.energy_wh = used_since(self._counters)
         self.session.updated = time.time()
         if is_main() and self.folder.is_dir():
             with suppress(RecipeError):  # a full disk is told by what needs the room; this is only for who watches

@@ -32,7 +32,8 @@ EVALUATION_SETTINGS = (
 """Settings that only the evaluation reads."""
 
 SESSION_FACTS = (
-    "started", "seconds", "training_seconds", "first_step", "last_step", "peak_memory_gib", "gains", "used",
+    "started", "seconds", "training_seconds", "first_step", "last_step", "peak_memory_gib", "energy_wh", "gains",
+    "used",
     "ended",
 )  # fmt: skip
 
@@ -78,7 +79,7 @@ class Run:
     training: dict[str, Any] = field(default_factory=dict)
     """Steps, epochs, the best step and its loss, trainable parameters."""
     totals: dict[str, Any] = field(default_factory=dict)
-    """Sessions, steps, seconds, cost and peak memory over all sessions: a step that was made twice counts twice."""
+    """Sessions, steps, seconds, cost, energy and peak memory over all sessions: a step made twice counts twice."""
     sessions: list[dict[str, Any]] = field(default_factory=list)
     """Each stretch of the run until it ended or was stopped: steps, seconds, how it ended."""
 
@@ -109,12 +110,15 @@ class Run:
         self.sessions = [*kept, {name: getattr(session, name) for name in SESSION_FACTS}]
         price = self.settings["price_per_hour"]["value"]
         seconds = sum(earlier["seconds"] for earlier in self.sessions)
+        noted = [earlier.get("energy_wh") for earlier in self.sessions]  # not in older runs
+        energy = [own for own in noted if own is not None]
         self.totals = {
             "sessions": len(self.sessions),
             "steps": sum(earlier["last_step"] - earlier["first_step"] for earlier in self.sessions),
             "seconds": round(seconds, 1),
             "training_seconds": round(sum(earlier["training_seconds"] for earlier in self.sessions), 1),
             "peak_memory_gib": max(earlier["peak_memory_gib"] for earlier in self.sessions),
+            "energy_wh": round(sum(energy), 3) if len(energy) == len(noted) else None,
             "cost_usd": None if price is None else round(seconds / 3600 * price, 4),
         }
 

@@ -12,6 +12,9 @@ Way = Literal["adapter", "merged", "several", "vllm", "vllm_merged"]
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `max_lora_rank` (its config/lora.py), besides 1."""
+SEVERAL_NOTE = (
+    "The second may be any adapter on this very base, such as one of another recipe; here it is the same one twice."
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def usages(run: Run, report: Report, verified: Mapping[str, Any], form: str) -> 
     for way, title in titles.items():
         snippet = usage_snippet(run, report, way)
         own = verified.get(way, {})
-        note = _vllm_note(run, form) if way == vllm else ""
+        note = _vllm_note(run, form) if way == vllm else SEVERAL_NOTE if way == "several" else ""
         shown.append(Usage(title, snippet, note, way == vllm, own if own.get("snippet") == snippet else {}))
     return shown
 

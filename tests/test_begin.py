@@ -140,3 +140,13 @@ def test_a_library_that_changed_meanwhile_is_told_and_kept(tmp_path: Path) -> No
     assert note_versions(run) == [f"peft was 0.1, is {now}: the last digits of the result may differ"]
     assert run.versions["peft"] == f"0.1, then {now}"
     assert note_versions(run) == []
+
+
+def test_energy_is_summed_over_sessions_and_unknown_where_one_did_not_count_it(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    for number, used, total in ((1, 1.25, 1.25), (2, 0.5, 1.75), (3, None, None)):
+        run.add_session(Session(f"2026-01-0{number}T00:00:00+00:00", seconds=10, energy_wh=used))
+        assert run.totals["energy_wh"] == total
+    del run.sessions[0]["energy_wh"]  # as an older version left it
+    run.add_session(Session("2026-01-03T00:00:00+00:00", energy_wh=1.0))
+    assert run.totals["energy_wh"] is None

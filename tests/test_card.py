@@ -119,6 +119,7 @@ def verified(given: Run, found: Report) -> dict[str, Any]:
         "metric": "macro_f1",
         "measured": 0.8889,
         "reproduced": 0.8777,
+        "same_answers": 88,
         "largest_loss_difference": 2e-06,
     }
     return {
@@ -197,13 +198,20 @@ def test_batches_that_were_taken_in_smaller_pieces_are_told() -> None:
     assert "memory did not hold" not in render_card(a_run(), data(), a_report())
 
 
+def test_energy_is_told_where_it_is_known() -> None:
+    told = render_card(a_run(totals=a_run().totals | {"energy_wh": 6.789}), data(), a_report())
+    assert "The driver of the GPUs counted 6.789 watt-hours on those that it used." in told
+    for unknown in ({}, {"energy_wh": None}):
+        assert "watt-hours" not in render_card(a_run(totals=a_run().totals | unknown), data(), a_report())
+
+
 def test_the_same_files_give_the_same_bytes() -> None:
     assert render_card(a_run(), data(), a_report()) == render_card(a_run(), data(), a_report())
 
 
 def everything() -> tuple[Run, dict[str, Any], Report, dict[str, Any]]:
     """Files in which all is there that a card can tell."""
-    run = a_run(totals=a_run().totals | {"sessions": 3, "cost_usd": 1.2345}, num_processes=2)
+    run = a_run(totals=a_run().totals | {"sessions": 3, "cost_usd": 1.2345, "energy_wh": 6.789}, num_processes=2)
     odd = {"faulty": {"rows": 3, "first": []}, "unmarkable": {"rows": 7, "first": []}, "train_rows_left_out": 17}
     gates = [Gate("macro_f1", "at least", 0.8, 0.8889, True), Gate("forgetting", "at most", 0.05, 0.75, False)]
     loss = {"base": 7.4731, "tuned": 8.2269, "low": 0.5154, "high": 1.0235}
@@ -299,8 +307,8 @@ def test_an_answer_is_shown_only_with_the_very_snippet_that_gave_it() -> None:
     card = render_card(run, given, found, seen)
     assert "executed this with python 3.12.1, torch 2.14.0. It printed:\n\n```text\nneutral\n```" in card
     assert (
-        "asked 90 of the 90 test rows: macro_f1 is 0.878, and was measured as 0.889; the loss of a gold answer "
-        "differs by 2e-06 at most" in card
+        "asked 90 of the 90 test rows: macro_f1 is 0.878, and was measured as 0.889; 88 of the answers are the "
+        "same to the letter; the loss of a gold answer differs by 2e-06 nats at most" in card
     )
     assert card.count("has not been executed") == 1  # vLLM
     seen["adapter"]["snippet"] += " "
@@ -338,6 +346,28 @@ def test_a_reader_is_told_what_to_install_and_where_the_demonstrations_base_lies
     )
     assert "print(hf_finetune.demo.BASE_MODEL)" in render_card(plain, data(), a_report())
     assert "BASE_MODEL" not in render_card(a_run(), data(), a_report())
+
+
+def test_what_older_versions_verified_is_told_without_what_they_did_not_count() -> None:
+    run, given, found, seen = everything()
+    del seen["adapter"]["same_answers"]
+    card = render_card(run, given, found, seen)
+    assert "was measured as 0.889; the loss of a gold answer" in card
+
+
+def test_a_reader_is_told_that_the_second_adapter_is_the_first_again() -> None:
+    run, given, found, seen = everything()
+    chapter = render_card(run, given, found, seen).split("### Several adapters on one base")[1]
+    assert "here it is the same one twice." in chapter.split("```python")[0]
+
+
+def test_rows_that_are_alike_are_counted_or_said_to_be_none() -> None:
+    assert "7 rows are near-duplicates of another (" in render_card(
+        a_run(), data() | {"near_duplicates": 7}, a_report()
+    )
+    assert "No row is a near-duplicate of another (" in render_card(
+        a_run(), data() | {"near_duplicates": 0}, a_report()
+    )
 
 
 def test_an_answer_with_a_fence_does_not_end_its_block() -> None:

@@ -111,6 +111,14 @@ def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
             CliRunner().invoke(card, [str(folder)], catch_exceptions=False)
 
 
+def test_an_adapter_that_is_gone_gets_no_card(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "run", a_run(), data(), a_report())
+    shutil.rmtree(folder / "adapter")
+    with pytest.raises(RecipeError, match=r"run/adapter: holds no weights. Start the run's command again, which"):
+        CliRunner().invoke(card, [str(folder)], catch_exceptions=False)
+    assert not (folder / "adapter").exists()
+
+
 def test_an_evaluation_has_no_card(tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "run", a_run(training={}), data(), a_report())
     with pytest.raises(RecipeError, match="trained no adapter"):

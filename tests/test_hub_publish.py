@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from hf_finetune.hub.rights import Target
+from hf_finetune.errors import RecipeError
+from hf_finetune.hub.rights import Target, check_names
 from loopback_hub import Fault, LfsFile, LoopbackHub, Repo, Token
 
 SECRET = "hf_" + "x7Q9" * 8
@@ -346,6 +347,34 @@ def test_a_repo_that_has_no_main_branch_is_told(world: World) -> None:
     world.hub.add_repo(NAME, OLD)
     world.repo.branches.clear()
     push(world, says="is not there, or hidden from this token")
+
+
+@pytest.mark.parametrize("name", ["finsent", "acme/", "a/b/c", "acme/fin sent", "https://hub/acme/x", "acme/x.git", ""])
+def test_what_is_no_name_of_a_repo_is_told_without_asking_the_hub(name: str) -> None:
+    with pytest.raises(RecipeError, match=r"is no name of a repo. Write it as owner/name."):
+        check_names(Target(name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a b", "a..b", "-a", "/a", "a/", "a.", ".a", "a/.b", "a.lock", "a~1", "a^", "a:b", "a?", "a*", "[a", "a@{1}",
+     "@", "refs/pr/1", "a\\b", "a\n"],
+)  # fmt: skip
+def test_what_git_takes_for_no_branch_and_no_tag_is_told_before_anything_is_sent(name: str) -> None:
+    with pytest.raises(RecipeError, match=r"push to acme/finsent: --revision .* is no name of a branch. Name another."):
+        check_names(Target(NAME, branch=name))
+    with pytest.raises(RecipeError, match=r"push to acme/finsent: --tag .* is no name of a tag. Name another."):
+        check_names(Target(NAME, tag=name))
+
+
+@pytest.mark.parametrize("name", ["v1.0", "next/1", "release-2026", "größer", "a.b", "a@b"])
+def test_other_names_of_branches_and_tags_are_taken(name: str) -> None:
+    check_names(Target(NAME, branch=name, tag=name))
+
+
+def test_an_address_that_is_none_is_told_at_once(world: World) -> None:
+    says = "HF_ENDPOINT is 'hub.example', no address of a Hub .* Write it as https://huggingface.co."
+    assert "waits" not in push(world, says=says, HF_ENDPOINT="hub.example").stdout
 
 
 def test_a_repo_that_was_renamed_is_told_by_its_new_name(world: World) -> None:

@@ -188,6 +188,15 @@ def test_a_bundle_is_pushed_from_a_machine_that_has_nothing_else(world: World) -
     done = world.run("push", "run", "acme/carried", "--merged", "--bundle", "bundle", token=None, HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     assert "hf-finetune push bundle" in done.stdout
+    for words, message in (
+        (("bundle", "--bundle", "other"), "bundle: was written by --bundle already."),
+        (("run", "acme/carried", "--bundle", "rows.jsonl"), "rows.jsonl: is there already and holds something else."),
+        (("run", "acme/ca rried", "--bundle", "other"), "is no name of a repo. Write it as owner/name."),
+    ):
+        done = world.run("push", *words)
+        assert (done.returncode, message in done.stderr, "verify" in done.stdout) == (1, True, False), done.stderr
+    assert not (world.cwd / "other").exists()
+    assert ("model", "acme/carried") not in world.hub.repos
     done = world.run("push", "run", "acme/carried", "--private", "--bundle", "private")
     assert done.returncode == 2
     assert "say how it is pushed when that is pushed" in done.stderr

@@ -1,11 +1,12 @@
 """A finished run is merged and verified by the commands, and several runs' adapters answer on one base."""
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
 from conftest import make_base, run_cli, sample_rows, write_rows
 from hf_finetune.files import read_json, read_jsonl
@@ -23,15 +24,41 @@ WORDS = (
 )
 
 
+OTHER_RECIPE = """
+from hf_finetune_recipes.finsent import FinancialSentiment
+from hf_finetune import register
+
+UP = {"negative": "down", "neutral": "level", "positive": "up"}
+
+
+@register("direction")
+class Direction(FinancialSentiment):
+    \"""Says whether the share price will go up.\"""
+
+    def prompt(self, row):
+        return f"Up or down?\\n\\n{row.sentence}"
+
+    def completion(self, row):
+        return UP[row.label]
+
+    def choices(self, row):
+        return tuple(UP.values())
+
+    def parse(self, text):
+        return next((label for label, word in UP.items() if text.strip() == word), None)
+"""
+
+
 @pytest.fixture(scope="module")
 def cwd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a base, rows, and two finished runs with other adapters, `run` and `other`."""
+    """A folder with a base, rows, and the finished runs of two recipes on it, `run` and `other`."""
     folder = tmp_path_factory.mktemp("shipped")
     make_base(folder / "tiny-base")
     write_rows(folder / "rows.jsonl", sample_rows(20))
-    for name, seed in (("run", 1), ("other", 2)):
-        words = (*WORDS, "model_name_or_path=tiny-base", f"output_dir={name}", f"seed={seed}")
-        done = run_cli("run", "finsent", "--data", "rows.jsonl", *words, cwd=folder)
+    (folder / "direction.py").write_text(OTHER_RECIPE)
+    for name, recipe in (("run", "finsent"), ("other", "direction.py")):
+        words = (*WORDS, "model_name_or_path=tiny-base", f"output_dir={name}")
+        done = run_cli("run", recipe, "--data", "rows.jsonl", *words, cwd=folder)
         assert done.returncode == 0, done.stderr
     return folder
 
@@ -115,36 +142,65 @@ def test_a_damaged_base_is_told(cwd: Path) -> None:
     assert "model.safetensors in its folder is not the file that the run was begun with" in done.stderr
 
 
-SEVERAL = """
+ALONE = """
+from contextlib import redirect_stdout
+from io import StringIO
+
+def answer(snippet):
+    said = StringIO()
+    with redirect_stdout(said):
+        exec(snippet, {})
+    return said.getvalue().strip()
+"""
+SWITCHED = """
+import time
 import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("tiny-base", padding_side="left")
-base = AutoModelForCausalLM.from_pretrained("tiny-base")
-question = tokenizer("profit rose", return_tensors="pt")["input_ids"]
-
-def own(name):
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("tiny-base"), f"{name}/adapter").eval()
-    with torch.no_grad():
-        return model(question).logits[0]
-
-model = PeftModel.from_pretrained(base, "run/adapter", adapter_name="run").eval()
-model.load_adapter("other/adapter", adapter_name="other")
+logits = lambda: model(input_ids=inputs["input_ids"][:1]).logits[0]
 with torch.no_grad():
-    for name in ("run", "other"):
-        model.set_adapter(name)
-        assert torch.allclose(model(question).logits[0], own(name), atol=1e-5)
-    both = model(question.repeat(2, 1), adapter_names=["run", "other"]).logits
-assert torch.allclose(both[0], own("run"), atol=1e-5)
-assert torch.allclose(both[1], own("other"), atol=1e-5)
-assert not torch.allclose(both[0], both[1], atol=1e-3)
-print("both")
+    model.set_adapter("first")
+    first = logits()
+    model.set_adapter("second")
+    second = logits()
+    both = model(input_ids=inputs["input_ids"], adapter_names=["first", "second"]).logits
+assert torch.allclose(both[0], first, atol=1e-4)
+assert torch.allclose(both[1], second, atol=1e-4)
+assert not torch.allclose(both[0], both[1], atol=1e-2)
+began = time.perf_counter()
+model.load_adapter(second_folder, adapter_name="third")
+loading = time.perf_counter() - began
+began = time.perf_counter()
+for name in ("first", "second") * 5:
+    model.set_adapter(name)
+switching = (time.perf_counter() - began) / 10
+print(switching, loading)
 """
 
 
-def test_two_runs_adapters_answer_on_one_base_in_one_batch(cwd: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", SEVERAL], cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.stdout == "both\n", done.stderr
-    held = [load_file(cwd / name / "adapter" / "adapter_model.safetensors") for name in ("run", "other")]
-    assert held[0].keys() == held[1].keys()
+def snippets(run: Path, question: str) -> dict[str, str]:
+    """The Python on the card of a run's adapter, by its heading, with the question in it."""
+    chapters = (run / "adapter" / "README.md").read_text().split("\n### ")
+    found = {chapter.splitlines()[0]: chapter.split("```python\n")[1].split("```")[0] for chapter in chapters[1:]
+             if "```python\n" in chapter}  # fmt: skip
+    return {name: re.sub(r"question = .*", lambda _: f"question = {question!r}", own) for name, own in found.items()}
+
+
+def test_adapters_of_two_recipes_answer_on_one_base_in_one_batch_as_the_card_shows(cwd: Path) -> None:
+    """The card's own words, with the other run's folder for the second; each answers as it does alone."""
+    question = read_jsonl(cwd / "run" / "answers.jsonl")[0]["prompt"]
+    shown = snippets(cwd / "run", question)
+    both = shown["Several adapters on one base"]
+    assert 'first, second = ".", "."' in both
+    both = both.replace('first, second = ".", "."', 'first, second = "run/adapter", "other/adapter"')
+    single = [shown["The adapter"].replace('adapter = "."', f'adapter = "{run}/adapter"') for run in ("run", "other")]
+    script = (
+        f"{ALONE}\nprint([answer({single[0]!r}), answer({single[1]!r})])\n{both}\nsecond_folder = second\n{SWITCHED}"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    alone, together, times = done.stdout.splitlines()
+    assert together == alone
+    one, other = ast.literal_eval(together)
+    assert one != other
+    switching, loading = map(float, times.split())
+    assert switching < loading / 5, (switching, loading)  # nothing is read from the disk for it

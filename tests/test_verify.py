@@ -482,6 +482,7 @@ def test_a_good_run_is_verified_and_its_card_tells_that(run: Path) -> None:
         record = read_json(run / "verified.json")[part]
         assert record["rows"] == len(read_jsonl(run / "splits" / "test.jsonl"))
         assert abs(record["reproduced"] - record["measured"]) < 0.2
+        assert record["rows"] - 1 <= record["same_answers"] <= record["rows"]
         card = (run / part / "README.md").read_text()
         assert f"{record['snippet']}\n```\n" in card
         assert "with the placeholder for a question" in card  # the rows are the user's own

@@ -27,6 +27,8 @@ def card(folder: Path, show_rows: bool | None) -> None:
     run = Run.read(folder)
     if not run.finished and not run.evaluated:
         raise RecipeError(f"{folder}: the run is not finished. Start its command again, so that it ends.")
+    if run.training and not (folder / "adapter" / "adapter_model.safetensors").is_file():
+        raise RecipeError(f"{folder / 'adapter'}: holds no weights. Start the run's command again, which makes them.")
     with held(folder):
         if show_rows is not None and show_rows != run.are_rows_shown:
             replace(run, are_rows_shown=show_rows).write(folder)

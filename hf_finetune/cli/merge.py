@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 BEGINS_AGAIN = "the same command begins again"
 """What is told of a command that was interrupted and has left nothing."""
+MAX_KL = 0.01
+"""Nats a token. Merges that went wrong have more than 0.1, those into a full-precision base 0.001 to 0.03."""
 takes_recipe = click.option("--recipe", metavar="FILE", help="The run's recipe, where it is not where it was.")
 
 
@@ -33,7 +35,7 @@ def refuse_nan(context: click.Context, parameter: click.Parameter, value: float)
 @click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), default="bfloat16", show_default=True)
 @click.option("--max-shard-size", default="5GB", show_default=True, metavar="SIZE", help="Of each weights file.")
 @click.option(
-    "--max-kl", type=click.FloatRange(min=0), default=0.01, show_default=True, metavar="NATS", callback=refuse_nan,
+    "--max-kl", type=click.FloatRange(min=0), default=MAX_KL, show_default=True, metavar="NATS", callback=refuse_nan,
     help="KL divergence from the adapter, a token, past which the merged weights are refused.",
 )  # fmt: skip
 @takes_recipe

@@ -1,5 +1,6 @@
 """`hf-finetune push`: a finished run to the Hub."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ from hf_finetune.errors import RecipeError
 from hf_finetune.interruption import interruption
 
 if TYPE_CHECKING:
-    from hf_finetune.hub.rights import Target
+    from hf_finetune.hub.rights import Form, Target
+    from hf_finetune.ship.finished import Finished
 
 
 @click.command()
@@ -59,27 +61,23 @@ def push_run(
     """
     from hf_finetune.ship.push import (
         BUNDLE,
+        check_place,
         check_rights,
         names_of,
         push,
-        read_bundle,
         ready,
         refuse_unfit,
-        tell_changes,
         write_bundle,
     )
 
     if (folder / BUNDLE).is_file():
-        carried = read_bundle(folder)
-        if repo_id not in (None, carried.names["adapter"]):
-            raise RecipeError(f"{folder}: its cards name {carried.names['adapter']}. Leave {repo_id} out.")
-        if merged and "merged" not in carried.names:
-            raise RecipeError(f"{folder}: holds no merged weights. Write it again with --merged.")
-        (tell_changes if dry_run else push)(carried, order, click.echo)
+        if bundle:
+            raise RecipeError(f"{folder}: was written by --bundle already. Copy it, or name the run it is of.")
+        _push_bundle(folder, repo_id, merged, order, dry_run)
         return
     prepare_libraries()
-    from hf_finetune.card import write_card
     from hf_finetune.folder import held
+    from hf_finetune.hub.rights import check_names
     from hf_finetune.run import Run
     from hf_finetune.ship.finished import read_finished
 
@@ -89,15 +87,14 @@ def push_run(
         raise RecipeError(f"{folder}: was not pushed yet. Name a repo: hf-finetune push {folder} OWNER/NAME.")
     names = names_of(name, merged)
     refuse_unfit(finished, merged)
-    if not bundle:
+    if bundle:
+        check_names(replace(order, repo_id=name))
+        check_place(Path(bundle))
+    else:
         check_rights(names, order)
     with held(folder):
         if dry_run:
-            try:
-                tell_changes(ready(finished, names, verifies=False), order, click.echo)
-            finally:
-                finished.run.write(folder)
-                write_card(folder)
+            _tell_changes(finished, names, order)
             return
         checked = ready(finished, names, say=click.echo)
         if bundle:
@@ -107,3 +104,27 @@ def push_run(
         done = push(checked, order, click.echo)
         run = Run.read(folder)
         replace(run, pushed=run.pushed | done).write(folder)
+
+
+def _push_bundle(folder: Path, repo_id: str | None, merged: bool, order: "Target", dry_run: bool) -> None:
+    """Pushes what `--bundle` has left in a folder, or tells what that would do."""
+    from hf_finetune.ship.push import push, read_bundle, tell_changes
+
+    carried = read_bundle(folder)
+    if repo_id not in (None, carried.names["adapter"]):
+        raise RecipeError(f"{folder}: its cards name {carried.names['adapter']}. Leave {repo_id} out.")
+    if merged and "merged" not in carried.names:
+        raise RecipeError(f"{folder}: holds no merged weights. Write it again with --merged.")
+    (tell_changes if dry_run else push)(carried, order, click.echo)
+
+
+def _tell_changes(finished: "Finished", names: "Mapping[Form, str]", order: "Target") -> None:
+    """Tells what a push would do; the run's record and its cards are then as they were."""
+    from hf_finetune.card import write_card
+    from hf_finetune.ship.push import ready, tell_changes
+
+    try:
+        tell_changes(ready(finished, names, verifies=False), order, click.echo)
+    finally:
+        finished.run.write(finished.folder)
+        write_card(finished.folder)

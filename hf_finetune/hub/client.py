@@ -73,7 +73,7 @@ def is_transient(error: Exception) -> bool:
         return True  # an upload's addresses expire, and its parts are gone once they are put together
     if status(error):
         return status(error) in TRANSIENT
-    return isinstance(error, httpx2.TransportError)
+    return isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.UnsupportedProtocol)
 
 
 def wait(attempt: int, error: Exception) -> None:
@@ -150,7 +150,9 @@ def _meaning(repo_id: str, error: Exception) -> str:
         return "there is no token. Log in with `hf auth login`, or set HF_TOKEN."
     if isinstance(error, OIDCError):
         return f"no token by OIDC ({said}). {TRUSTED}"
-    if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL):
+    if isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL):
+        return f"HF_ENDPOINT is {endpoint()!r}, no address of a Hub ({said}). Write it as https://huggingface.co."
+    if isinstance(error, httpx2.HTTPError):
         return f"the Hub cannot be reached ({said}). Push again when it can; {NOT_TWICE}."
     if not isinstance(error, OSError) and _is_ours(error):
         return ""

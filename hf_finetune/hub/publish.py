@@ -146,7 +146,7 @@ def publish(files: Files, target: Target, description: str, say: Callable[[str],
                 f"push to {target.repo_id}: what is there now is not what was sent: {names}. "
                 f"Look at {done.url} and push again."
             )
-        if target.tag:
+        if target.tag is not None:
             _tag(api, target, target.tag, done.commit)
     return done
 

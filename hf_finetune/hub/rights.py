@@ -1,6 +1,7 @@
 """Whether files may be pushed to a repo of the Hub: asked long before anything is sent, and without any effect."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +21,8 @@ OTHER_FORM: dict[str, frozenset[str]] = {
     "merged": frozenset({"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"}),
 }
 """What a repo holds that is of another form than what is pushed: libraries would load that instead."""
+_NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[./-]|^refs/|^@$|/\.|\.lock(/|$)|[./]$|^$")
+"""What Git refuses in the name of a branch or a tag (git-check-ref-format), and what would be no branch of its own."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,7 @@ def check_target(target: Target) -> "ModelInfo | None":
     from huggingface_hub import constants
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    if target.repo_id.count("/") != 1:
-        raise RecipeError(f"push to {target.repo_id!r}: is no name of a repo. Write it as owner/name.")
+    check_names(target)
     if constants.HF_HUB_OFFLINE:
         raise RecipeError(f"push to {target.repo_id}: HF_HUB_OFFLINE is set. Unset it, or write the push to a folder.")
     api, confined = client(), os.environ.get("HF_OIDC_RESOURCE")
@@ -73,6 +75,27 @@ def check_target(target: Target) -> "ModelInfo | None":
         patiently(lambda: api.auth_check(target.repo_id, write=writes))
         _refuse_another_kind(target, repo)
     return repo
+
+
+def check_names(target: Target) -> None:
+    """Whether repo, branch and tag are names that the Hub can have.
+
+    Raises:
+        RecipeError: naming the one that is none.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(target.repo_id)
+        is_name = target.repo_id.count("/") == 1
+    except HFValidationError:
+        is_name = False
+    if not is_name:
+        raise RecipeError(f"push to {target.repo_id!r}: is no name of a repo. Write it as owner/name.")
+    for option, name, what in (("--revision", target.branch, "a branch"), ("--tag", target.tag, "a tag")):
+        if name is not None and _NO_REF.search(name):
+            raise RecipeError(f"push to {target.repo_id}: {option} {name!r} is no name of {what}. Name another.")
 
 
 def _exchange_identity() -> None:

@@ -24,8 +24,6 @@ from hf_finetune.tuned import check_vocabulary
 if TYPE_CHECKING:
     import torch
 
-MAX_KL = 0.01
-"""Nats a token. Merges that went wrong have more than 0.1, those into a full-precision base 0.001 to 0.003."""
 ANSWERS = "merged_answers.jsonl"
 """What merged weights gave to each test row: text, and what the gold answer cost."""
 COMPARED_ROWS = 32

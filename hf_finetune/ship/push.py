@@ -106,14 +106,23 @@ def tell_changes(bundle: Bundle, order: Target, say: Callable[[str], None] = pri
                 say(f"  {what:9} {name}" + (f"  {files[name].size:,} bytes" if name in files else ""))
 
 
+def check_place(folder: Path) -> None:
+    """Whether `write_bundle` may write there.
+
+    Raises:
+        RecipeError: when something else is there.
+    """
+    if folder.exists() and not (folder / BUNDLE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RecipeError(f"{folder}: is there already and holds something else. Name another folder.")
+
+
 def write_bundle(bundle: Bundle, folder: Path) -> None:
     """Leaves all that is pushed in a folder, which `read_bundle` reads on another machine.
 
     Raises:
         RecipeError: when the folder holds something else, or the disk refuses.
     """
-    if folder.exists() and not (folder / BUNDLE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RecipeError(f"{folder}: is there already and holds something else. Name another folder.")
+    check_place(folder)
     with whole_folder(folder) as temporary:
         for form, files in bundle.files.items():
             for name, file in files.items():

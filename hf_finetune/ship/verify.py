@@ -232,8 +232,8 @@ def _checked(
     losses, tokens = _gold_losses(finished, sample, asked, given)
     tolerances = [_tolerance(finished, part) * math.sqrt(count) for count in tokens]
     faults += _faults_of_losses(sample, measured, losses, tolerances, part)
-    was = [recipe.parse(line["text"]) for line in sample.answers]
-    now = _predictions(finished, chat, sample, given)
+    said = [line["text"] for line in sample.answers], _answers(chat, sample, given)
+    was, now = ([recipe.parse(text) for text in texts] for texts in said)
     faults += _faults_of_answers(recipe, sample, was, now)
     metric, example = recipe.primary_metric, finished.rows[0]  # the one that the snippet asks
     if faults:
@@ -248,6 +248,7 @@ def _checked(
         "metric": metric,
         "measured": recipe.score(sample.rows, was)[metric],
         "reproduced": recipe.score(sample.rows, now)[metric],
+        "same_answers": sum(one.strip() == other.strip() for one, other in zip(*said, strict=True)),
         "largest_loss_difference": max(
             (abs(own - was) for own, was in zip(losses, measured, strict=True) if was is not None), default=0.0
         ),
@@ -311,14 +312,12 @@ def _gold_losses(
     return losses, [len(row["completions"][place]) for row, place in zip(asked["rows"], places, strict=True)]
 
 
-def _predictions(finished: Finished, chat: ChatFormat, sample: Sample, given: dict[str, Any]) -> list[Any]:
+def _answers(chat: ChatFormat, sample: Sample, given: dict[str, Any]) -> list[str]:
     """What the clean process answered: the likeliest choice, or the text, without what the template begins it with."""
     if sample.choices is None:
-        texts = [row["text"].removeprefix(chat.lead.strip()).strip() for row in given["rows"]]
-    else:
-        pairs = zip(given["rows"], sample.choices, strict=True)
-        texts = [choices[row["losses"].index(min(row["losses"]))] for row, choices in pairs]
-    return [finished.recipe.parse(text) for text in texts]
+        return [row["text"].removeprefix(chat.lead.strip()).strip() for row in given["rows"]]
+    pairs = zip(given["rows"], sample.choices, strict=True)
+    return [choices[row["losses"].index(min(row["losses"]))] for row, choices in pairs]
 
 
 def _of_several(finished: Finished, asked: dict[str, Any], python: str) -> dict[str, Any]:
@@ -367,5 +366,6 @@ def _faults_of_losses(
 def _in_words(found: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     off = f"no loss differs by more than {found['largest_loss_difference']:.2g} nats"
+    same = f"{found['same_answers']:,} answers the same"
     shown = f"{found['metric']} {found['reproduced']:.3f} on {plural(found['rows'], 'row')}"
-    return f"{shown}, measured {found['measured']:.3f}; {off} ({versions})"
+    return f"{shown}, measured {found['measured']:.3f}; {same}; {off} ({versions})"
