@@ -129,3 +129,15 @@ class HubDataset(Source):
                 f"Say which to read with HubDataset(file=...)."
             )
         return chosen
+
+
+def is_here(source: Source) -> bool:
+    """Whether a source's rows are on this machine: a file of the user's own, or in the Hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not isinstance(source, HubDataset):
+        return True
+    if not source.file or any(sign in source.file for sign in "*?["):
+        return False
+    kept = try_to_load_from_cache(source.id, source.file, revision=source.revision, repo_type="dataset")
+    return isinstance(kept, str)

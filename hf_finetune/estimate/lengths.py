@@ -1,13 +1,16 @@
 """How many tokens there are to compute: counted in a recipe's rows, or assumed and said so."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hf_finetune.chat import ChatFormat
+from hf_finetune.data.sources import Source
 from hf_finetune.data.splits import SPLITS
 from hf_finetune.errors import plural
+from hf_finetune.model import BaseModel, load_tokenizer
 from hf_finetune.packing import NO_LOSS
-from hf_finetune.prepare import Encoded, Prepared
+from hf_finetune.prepare import Encoded, Prepared, encode, prepare
 from hf_finetune.recipe import Recipe
 from hf_finetune.settings import Settings
 
@@ -101,3 +104,28 @@ def packed_rows(rows: Sequence[Row], is_packed: bool) -> list[Row]:
     return [
         {"input_ids": row["input_ids"] + [0] * more, "labels": row["labels"] + [NO_LOSS] * more} for row, more in padded
     ]
+
+
+def read_lengths(recipe: Recipe[Any], source: Source, settings: Settings, base: BaseModel) -> Lengths:
+    """The lengths of a source's rows, checked, split and tokenised as a run does it.
+
+    Raises:
+        RecipeError: what a run would say of the rows or the tokenizer.
+    """
+    prepared = prepare(recipe, source, settings)
+    return counted_lengths(recipe, prepared, encode(recipe, prepared, ChatFormat.of(load_tokenizer(base)), settings))
+
+
+def of_samples(sampled: Lengths, rows: int, settings: Settings, why: str) -> Lengths:
+    """The lengths of so many rows that are like sample rows."""
+    train = max(1, round(rows * (1 - settings.validation_size - settings.test_size)))
+    times = train / sampled.num_rows
+    told = f"assumed: {plural(rows, 'row')} like the sample rows of the recipe ({sampled.told})"
+    return replace(
+        sampled,
+        num_rows=min(train, settings.max_train_rows or train),
+        validation_tokens=round(sampled.validation_tokens * times),
+        test_rows=min(max(1, round(sampled.test_rows * times)), settings.max_test_rows or rows),
+        test_tokens=round(sampled.test_tokens * times),
+        told=told + (f"; {why}" if why else ""),
+    )
