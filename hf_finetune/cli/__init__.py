@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from hf_finetune.cli.advise import advise
 from hf_finetune.cli.bench import bench
 from hf_finetune.cli.card import card
 from hf_finetune.cli.compare import compare
+from hf_finetune.cli.estimate import estimate
 from hf_finetune.cli.evaluate import evaluate
 from hf_finetune.cli.jobs import jobs
 from hf_finetune.cli.launch import launch
@@ -48,8 +50,8 @@ def commands() -> None:
 
 
 for command in (
-    run, evaluate, merge, verify, card, push, compare, learning_curve, status, bench, launch, jobs, list_recipes, cat,
-    check, new, pin,
+    run, evaluate, merge, verify, card, push, compare, learning_curve, status, bench, estimate, launch, jobs,
+    list_recipes, cat, check, new, pin, advise,
 ):  # fmt: skip
     commands.add_command(command)
 

@@ -203,3 +203,15 @@ def source_of(named: str) -> Source:
     if id_and_file is None:
         raise RecipeError(f"{named}: is no file, no folder and no Hub id (OWNER/NAME). Check the path.")
     return HubDataset(id_and_file["id"], id_and_file["revision"] or "main", id_and_file["file"] or "")
+
+
+def is_here(source: Source) -> bool:
+    """Whether a source's rows are on this machine: a file of the user's own, or in the Hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not isinstance(source, HubDataset):
+        return True
+    if not source.file or any(sign in source.file for sign in "*?["):
+        return False
+    kept = try_to_load_from_cache(source.id, source.file, revision=source.revision, repo_type="dataset")
+    return isinstance(kept, str)
