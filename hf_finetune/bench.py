@@ -236,6 +236,7 @@ def _train(base: BaseModel, rows: Encoded, settings: Settings, folder: Path) -> 
     adapter = adapter_config(model, settings)
     progress = Progress(Session(now()), folder, lambda line: None)
     trainer = RecipeTrainer(model, load_tokenizer(base), rows, adapter, settings, folder, progress, None)
+    trainer.fitting.why_fixed = "in a bench a way whose batches do not fit is left out"
     clock = _clock(torch.cuda.is_available())
     trainer.add_callback(clock)
     with explaining_full_memory("Take a smaller batch."):

@@ -173,8 +173,8 @@ EIGHT, FOUR = {"per_device_train_batch_size": 8}, {"per_device_train_batch_size"
 NOISE = {"lora_dropout": 0.1}
 ASKED: dict[str, Any] = {"what": "answer", "rows": (16, 100, 200), "size": 16}
 CASES: dict[str, dict[str, Any]] = {
-    # 8 rows take some 300 MiB, 4 some 150, 16 validation rows some 80, 16 questions some 110. 12 rows are two batches an
-    # epoch, of 8 and of 4, or three of 4.
+    # 8 rows take some 300 MiB, 4 some 150, 16 validation rows some 80, 16 questions some 110. An epoch of 12 rows is a
+    # batch of 8 and one of 4, or three of 4.
     "whole": WORK | {"settings": FIXED | EIGHT},
     "halved": WORK | {"settings": FIXED | EIGHT, "mib": 190},
     "not even one": WORK | {"settings": FIXED | EIGHT, "rows": (12, 10, 400), "mib": 15},

@@ -2,7 +2,7 @@
 
 On a machine with a GPU:
 
-    pytest -m gpu tests/gpu/test_fitting.py
+    pytest -m gpu tests/gpu/test_full_memory.py
 """
 
 from collections.abc import Callable, Iterator
