@@ -3,13 +3,19 @@
 import ctypes
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 from hf_finetune.processes import was_launched
 
+Result = TypeVar("Result")
+
+LOOK_SECONDS = 0.5
 AGAIN_SECONDS = 1.0
 """A second Ctrl-C is one that comes later than this: launchers pass on the first one too."""
 
@@ -81,6 +87,27 @@ class Interruption:
             return
         if again or not self._deferred:
             raise Interrupted(number)
+
+
+def without_waiting(call: Callable[[], Result]) -> Result:
+    """What a call gives; a signal that comes meanwhile does not wait until the call's own threads have ended.
+
+    The Hub's client sends and fetches large files in threads, which Python joins before it lets go of an error. They
+    go on until this process ends, which must be at once.
+    """
+    given: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            given.set_result(call())
+        except BaseException as error:  # noqa: BLE001  # it is raised where the call is waited for
+            given.set_exception(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(LOOK_SECONDS)  # on Windows no signal ends a longer wait
+    return given.result()
 
 
 def _report_unraisable(dropped: "sys.UnraisableHookArgs") -> None:

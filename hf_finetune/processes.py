@@ -175,12 +175,13 @@ def join() -> None:
         )
 
 
-def end(code: int) -> NoReturn:
-    """Ends this process; one of several without tearing down what the libraries hold.
+def end(code: int, at_once: bool = False) -> NoReturn:
+    """Ends this process; one of several, or `at_once`, without tearing down what the libraries hold.
 
-    Torch now and then aborts one of several processes at that point, and the launcher calls the finished run failed.
+    Torch now and then aborts one of several processes at that point, and the launcher calls the finished run failed;
+    and Python would wait there for the threads that send or fetch files.
     """
-    if num_processes() == 1:
+    if num_processes() == 1 and not at_once:
         sys.exit(code)
     if code and is_main() and _store.cache_info().currsize and not _launcher_keeps_store():
         with suppress(RuntimeError):  # nobody else tells the others that they wait in vain

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -624,3 +625,44 @@ def measured(world: World, target: Target, client: list[int]) -> tuple[int, str,
             most = max([most, *(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))])
             time.sleep(0.02)
     return process.returncode, log.read_text(), most / 1e3
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_push_that_is_interrupted_stops_at_once_and_the_same_command_finishes_it(
+    world: World, kind: signal.Signals
+) -> None:
+    """Not only when the files that are on their way have come: of large ones that takes hours."""
+    hub, bundle = world.hub, world.cwd / "bundle"
+    hub.add_repo(NAME, OLD, lfs=True)
+    shutil.copytree(world.cwd / "files", bundle / "adapter")
+    names = {name: hashed(bundle / "adapter" / name) for name in NEW}
+    facts = {"names": {"adapter": NAME}, "description": "Loaded before.", "files": {"adapter": names}}
+    (bundle / "bundle.json").write_text(json.dumps(facts))
+    command = [sys.executable, "-c", "from hf_finetune.cli import main; main()", "push", "bundle"]
+    started, ended = threading.Event(), threading.Event()
+
+    def hold(hub: LoopbackHub) -> None:
+        started.set()
+        ended.wait(60)
+
+    hub.faults = [Fault("PUT /objects/", action=hold, times=ALWAYS)]
+    process = subprocess.Popen(
+        command, cwd=world.cwd, env=world.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert started.wait(60)
+    process.send_signal(kind)
+    try:
+        _, errors = process.communicate(timeout=30)
+    finally:
+        ended.set()
+        process.kill()
+        process.communicate()
+    assert process.returncode == 128 + kind
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1] == f"interrupted by {kind.name}: the same command begins again."
+    assert world.held() == OLD
+    hub.faults = []
+    done = subprocess.run(command, cwd=world.cwd, env=world.environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert world.held() == AFTER
+    assert len(world.published()) == 1

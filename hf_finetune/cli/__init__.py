@@ -108,7 +108,7 @@ def guarded(work: Callable[[], int]) -> None:
     except Interrupted as signal:
         if is_main():
             click.echo(f"interrupted by {signal}: {interruption.advice}.", err=True)
-        end(signal.exit_code)
+        end(signal.exit_code, at_once=True)
     except click.ClickException as error:
         error.show()
         end(error.exit_code)

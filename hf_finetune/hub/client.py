@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from hf_finetune.errors import RecipeError, plural
+from hf_finetune.interruption import Interrupted
 
 if TYPE_CHECKING:
     import httpx2
@@ -121,19 +122,27 @@ def explaining(repo_id: str) -> Iterator[None]:
     Raises:
         RecipeError: instead of them.
     """
-    from tqdm import tqdm
-
     try:
         yield
     except RecipeError:
+        raise
+    except Interrupted:
+        _close_bars()
         raise
     except Exception as error:
         meaning = _meaning(repo_id, _cause(error))
         if not meaning:
             raise
-        for bar in list(tqdm._instances):  # type: ignore[attr-defined]
-            bar.close()  # the client leaves those of a failed upload open, which would end after the message
+        _close_bars()
         raise RecipeError(f"push to {repo_id}: {meaning}") from None
+
+
+def _close_bars() -> None:
+    """Ends the client's bars: it leaves those of an upload that failed open, and they would end after the message."""
+    from tqdm import tqdm
+
+    for bar in list(tqdm._instances):  # type: ignore[attr-defined]
+        bar.close()
 
 
 def _meaning(repo_id: str, error: Exception) -> str:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -12,6 +12,7 @@ from urllib.parse import quote
 from hf_finetune.errors import RecipeError
 from hf_finetune.hub.client import TRIES, client, explaining, is_transient, overtaken, page, patiently, status, wait
 from hf_finetune.hub.rights import Target, check_target, refuse_other_form
+from hf_finetune.interruption import without_waiting
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -180,15 +181,11 @@ def _commit(api: "HfApi", files: Files, target: Target, description: str) -> Pub
         operations: list[Any] = [CommitOperationAdd(name, str(files[name].path)) for name in sent]
         operations += [CommitOperationDelete(name, is_folder=False) for name in found.removed]
         try:
-            made = api.create_commit(
-                target.repo_id,
-                operations,
-                commit_message=title_of(files, target),
-                commit_description=description,
-                revision=place.revision,
-                parent_commit=place.head,
+            made = without_waiting(partial(
+                api.create_commit, target.repo_id, operations, commit_message=title_of(files, target),
+                commit_description=description, revision=place.revision, parent_commit=place.head,
                 create_pr=place.opens_pull_request,
-            )
+            ))  # fmt: skip
         except Exception as error:
             if not is_transient(error) and status(error) not in OVERTAKEN:
                 raise

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hf_finetune.errors import RecipeError, first_line
 from hf_finetune.files import read_json
+from hf_finetune.interruption import without_waiting
 from hf_finetune.model import (
     BaseModel,
     compute_dtype,
@@ -46,7 +47,10 @@ def base_files(base: BaseModel) -> Path:
         instead="name a folder of your own",
     ):  # fmt: skip
         wanted = [*WEIGHTS, *BESIDE_WEIGHTS]
-        return Path(snapshot_download(base.name, revision=base.commit, allow_patterns=wanted, ignore_patterns=["*/*"]))
+        found = without_waiting(
+            lambda: snapshot_download(base.name, revision=base.commit, allow_patterns=wanted, ignore_patterns=["*/*"])
+        )
+        return Path(found)
 
 
 def write_merged(
