@@ -14,7 +14,7 @@ ORDER = (
     "errors files rendering launch metrics memo resolve data recipe marks sql settings layers licences testing "
     "processes interruption progress folder checkpoints model packing packed_model lora run chat tokens intervals "
     "report gates baseline scoring prepare snippets card_check card_metadata hub begin train generate asking evaluate "
-    "pictures browsing page card pipeline tuned evaluate_tuned ship learning_curve compare bench "
+    "pictures browsing page card pipeline tuned evaluate_tuned ship learning_curve compare bench curate "
     "demo pinning cli __main__"
 ).split()
 """Each module or package imports only those before it."""

@@ -1,7 +1,7 @@
 """The passes in order: sources -> chunks -> sketches -> near-duplicates -> splits -> the folder of the data set.
 
-What a pass leaves lies in a hidden folder beside the output, each file whole or absent, until the output is there by one
-rename: whatever stops a run, and whenever, the same command goes on, and ends with the same bytes.
+What a pass leaves lies in a hidden folder beside the output, each file whole or absent, until the output is there by
+one rename: whatever stops a run, and whenever, the same command goes on, and ends with the same bytes.
 """
 
 import shutil
@@ -17,29 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from hf_finetune.curate.chunks import (
-    MOST_LABELS,
-    PROMPTS,
-    Batch,
-    ChunkFacts,
-    batches,
-    chunk_folder,
-    column,
-    from_json,
-    read_facts,
-    read_rows,
-    write_chunk,
-)
+from hf_finetune.curate.checking import MOST_LABELS, Source, Tally
+from hf_finetune.curate.chunks import PROMPTS, Batch, batches, chunk_folder, read_prompts, read_tally, write_chunk
 from hf_finetune.curate.datacard import write_card
 from hf_finetune.curate.facts import card_facts
 from hf_finetune.curate.leakage import leakage
 from hf_finetune.curate.plan import Feed, Plan
+from hf_finetune.curate.rows import from_json, read_rows
 from hf_finetune.curate.settling import settle
 from hf_finetune.curate.shapes import common_shape
 from hf_finetune.curate.similar import Similar, find_similar
 from hf_finetune.curate.sketches import Banding, sketch
 from hf_finetune.curate.workers import in_order
 from hf_finetune.curate.writing import write_rows
+from hf_finetune.data.findings import expected_of
 from hf_finetune.data.layouts import KNOWN_COLUMNS, LOOKED_AT, Layout, detect
 from hf_finetune.data.reading import stream_located
 from hf_finetune.data.records import Broken, Record
@@ -161,7 +152,8 @@ def _begin(work: Path, fingerprint: str, say: Say) -> None:
 def _read(plan: Plan, work: Path, workers: int, passes: Passes) -> tuple[list[Layout], list[Path]]:
     """The layout of each source, and the chunks of all, each made unless it is there."""
     opened = [_opened(feed, plan, is_main=number == 0) for number, feed in enumerate(plan.feeds)]
-    layouts = [layout for layout, _ in opened]
+    sources = [source for source, _ in opened]
+    layouts = [source.layout for source in sources]
     chunks, done = work / "chunks", work / "read.json"
     if done.is_file():
         return layouts, [chunk_folder(chunks, number) for number in range(read_json(done)["chunks"])]
@@ -179,19 +171,19 @@ def _read(plan: Plan, work: Path, workers: int, passes: Passes) -> tuple[list[La
                 yield batch
 
     with passes.begun("read", "rows") as advance:
-        work_on = partial(_write_chunk, plan=plan, layouts=layouts, files=files)
+        work_on = partial(_write_chunk, plan=plan, sources=sources, files=files)
         for _ in in_order(work_on, tasks(), workers):
             pass
     write_json(done, {"chunks": len(made)})
     return layouts, made
 
 
-def _write_chunk(batch: Batch, plan: Plan, layouts: Sequence[Layout], files: Sequence[str]) -> None:
-    write_chunk(batch, plan, layouts[batch.feed], files)
+def _write_chunk(batch: Batch, plan: Plan, sources: Sequence[Source], files: Sequence[str]) -> None:
+    write_chunk(batch, plan, sources[batch.feed], files)
 
 
-def _opened(feed: Feed, plan: Plan, is_main: bool) -> tuple[Layout, Iterable[Record | Broken]]:
-    """The layout of a source, and its records from the first on."""
+def _opened(feed: Feed, plan: Plan, is_main: bool) -> tuple[Source, Iterable[Record | Broken]]:
+    """What is learnt from the first records of a source, and all its records."""
     records = stream_located(feed.located, KNOWN_COLUMNS)
     head = list(islice(records, LOOKED_AT))
     known = [one for one in head if isinstance(one, Record)]
@@ -201,7 +193,11 @@ def _opened(feed: Feed, plan: Plan, is_main: bool) -> tuple[Layout, Iterable[Rec
     if is_main and plan.group and not any(plan.group in one.values for one in known):
         columns = list(dict.fromkeys(name for one in known for name in one.values))
         raise RecipeError(f"--group {plan.group}: {feed.name} has no such column. {nearest(plan.group, columns)}")
-    return detect(known, plan.mapping if is_main else {}), chain(head, records)
+    layout = detect(known, plan.mapping if is_main else {})
+    samples = [sample for record in known if (sample := layout.sample(record)[0])]
+    labels = plan.labels if is_main else ()
+    expected = expected_of(samples, labels, has_personal=not plan.mask_personal, region=plan.region)
+    return Source(layout, expected), chain(head, records)
 
 
 def file_names(plan: Plan) -> list[str]:
@@ -216,37 +212,35 @@ def file_names(plan: Plan) -> list[str]:
 class _Index:
     """What is known of the rows of all chunks."""
 
-    facts: list[ChunkFacts]
-    by_feed: dict[int, ChunkFacts]
+    tallies: dict[int, Tally]
+    """By the number of the source."""
     feeds: Any
     """Of each row the number of its source."""
     similar: Similar
 
 
 def _sketch(plan: Plan, work: Path, folders: Sequence[Path], workers: int, passes: Passes) -> _Index:
-    facts = [read_facts(folder) for folder in folders]
-    feed_of = [int(read_json(folder / "facts.json")["feed"]) for folder in folders]
-    by_feed: dict[int, ChunkFacts] = {}
-    for feed, own in zip(feed_of, facts, strict=True):
-        by_feed.setdefault(feed, ChunkFacts()).__iadd__(own)
-    feeds = np.repeat(np.array(feed_of, dtype=np.uint8), [own.kept for own in facts])
+    read = [read_tally(folder) for folder in folders]
+    tallies: dict[int, Tally] = {}
+    for feed, own in read:
+        tallies.setdefault(feed, Tally()).add(own)
+    feeds = np.repeat(np.array([feed for feed, _ in read], dtype=np.uint8), [own.kept for _, own in read])
     if not (feeds == 0).any():
-        raise _no_row_left(plan, by_feed[0])
+        raise _no_row_left(plan, tallies[0])
     banding = Banding.for_similarity(plan.similarity)
     shared, with_answers = _shared(folders)
     with passes.begun("sketch", "chunks", len(folders)) as advance:
         work_on = partial(_write_sketch, shared=shared, with_answers=with_answers, banding=banding, seed=plan.seed)
         for done, _ in enumerate(in_order(work_on, folders, workers), 1):
             advance(done)
-    return _Index(facts, by_feed, feeds, _similar(plan, work, folders, banding, passes))
+    return _Index(tallies, feeds, _similar(plan, work, folders, banding, passes))
 
 
 def _shared(folders: Sequence[Path]) -> tuple[Boilerplate, bool]:
     """What prompts share, and whether there are so few different ones that answers have to tell rows apart."""
     prompts: dict[int, str] = {}
     for folder in folders:
-        prompts |= {int(key): prompt for key, prompt in read_json(folder / "prompts.json")}
-        prompts = dict(sorted(prompts.items())[:PROMPTS])
+        prompts = dict(sorted((prompts | read_prompts(folder)).items())[:PROMPTS])
     with_answers = len(prompts) < FEWEST
     return (Boilerplate() if with_answers else boilerplate(list(prompts.values()))), with_answers
 
@@ -282,7 +276,7 @@ def _similar(plan: Plan, work: Path, folders: Sequence[Path], banding: Banding, 
     return found
 
 
-def _no_row_left(plan: Plan, facts: ChunkFacts) -> RecipeError:
+def _no_row_left(plan: Plan, facts: Tally) -> RecipeError:
     reasons = ", ".join(f"{check} {count:,}" for check, count in facts.rejected.most_common())
     lines = [f"{plan.feeds[0].name}: none of its {facts.read:,} rows can be learnt from ({reasons})."]
     for check, shown in list(facts.examples.items())[:3]:
@@ -298,9 +292,9 @@ def _finish(
     plan: Plan, folder: Path, fingerprint: str, layouts: Sequence[Layout], folders: Sequence[Path], index: _Index,
     passes: Passes,
 ) -> dict[str, Any]:  # fmt: skip
-    total = ChunkFacts()
-    for own in index.facts:
-        total += own
+    total = Tally()
+    for own in index.tallies.values():
+        total.add(own)
     shape = common_shape(total.shapes)
     has_labels = shape.name == "label" and len(total.labels) <= MOST_LABELS
     sketches = [sketched(one) for one in folders]
@@ -313,11 +307,8 @@ def _finish(
                 into, folders, settled, index.feeds, file_names(plan), shape, total.weighted > 0, plan, advance
             )
         facts = card_facts(
-            into, plan, fingerprint, folder.name, layouts, index.by_feed, settled, leaks, shape, written, folders
+            into, plan, fingerprint, folder.name, layouts, index.tallies, settled, leaks, shape, written, folders
         )
         write_json(into / CARD, facts)
         write_card(into, facts)
     return facts
-
-
-__all__ = ["CARD", "Passes", "column", "prepare_data", "work_folder"]

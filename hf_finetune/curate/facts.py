@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_finetune.curate.chunks import MOST_LABELS, ChunkFacts
+from hf_finetune.curate.checking import MOST_LABELS, Tally
+from hf_finetune.curate.chunks import CHANGED, REJECTED
 from hf_finetune.curate.plan import Plan
 from hf_finetune.curate.settling import Fate, Settled
 from hf_finetune.curate.shapes import Shape
-from hf_finetune.curate.writing import CHANGED, REJECTED, Written, lengths
+from hf_finetune.curate.writing import Written, lengths
 from hf_finetune.data.layouts import CALLED, Layout
 from hf_finetune.data.splits import SPLITS
 from hf_finetune.files import sha256
@@ -26,13 +27,13 @@ DROPPED = (Fate.EXACT_DUPLICATE, Fate.CONTRADICTORY, Fate.NEAR_DUPLICATE, Fate.N
 
 
 def card_facts(
-    folder: Path, plan: Plan, fingerprint: str, name: str, layouts: Sequence[Layout], by_feed: Mapping[int, ChunkFacts],
+    folder: Path, plan: Plan, fingerprint: str, name: str, layouts: Sequence[Layout], tallies: Mapping[int, Tally],
     settled: Settled, leaks: Mapping[str, Any], shape: Shape, written: Written, chunks: Sequence[Path],
 ) -> dict[str, Any]:  # fmt: skip
     """All that data_card.json says; nothing in it depends on when or where or by how many processes it was made."""
-    total = ChunkFacts()
-    for own in by_feed.values():
-        total += own
+    total = Tally()
+    for own in tallies.values():
+        total.add(own)
     dropped = Counter({fate.check: int((settled.fate == fate).sum()) for fate in DROPPED})
     rejected = {check: count for check, count in (total.rejected + dropped).most_common() if count}
     kept = settled.fate == Fate.KEPT
@@ -45,7 +46,7 @@ def card_facts(
         "license": plan.license,
         "languages": list(plan.languages),
         "options": plan.options(),
-        "sources": [_source(plan, number, layouts[number], by_feed) for number in range(len(plan.feeds))],
+        "sources": [_source(plan, number, layouts[number], tallies) for number in range(len(plan.feeds))],
         "layout": {"shape": shape.name, "columns": [*shape.columns, "source"], "read_by": shape.trainer,
                    "task": shape.task, "command": shape.command},
         "rows": {"read": total.read, "kept": int(kept.sum()), "rejected": sum(rejected.values()),
@@ -67,13 +68,13 @@ def card_facts(
     }  # fmt: skip
 
 
-def _source(plan: Plan, number: int, layout: Layout, by_feed: Mapping[int, ChunkFacts]) -> dict[str, Any]:
-    facts = by_feed.get(number, ChunkFacts())
+def _source(plan: Plan, number: int, layout: Layout, tallies: Mapping[int, Tally]) -> dict[str, Any]:
+    facts = tallies.get(number, Tally())
     detected = {"layout": CALLED[layout.kind], "fields": dict(layout.columns), "reason": layout.reason}
     return {**plan.feeds[number].as_json(), **detected, "rows_read": facts.read, "rows_usable": facts.kept}
 
 
-def _stayed(total: ChunkFacts) -> dict[str, int]:
+def _stayed(total: Tally) -> dict[str, int]:
     """Of each check the rows that it found something in and that stayed all the same."""
     left = {check: count - total.rejected_by.get(check, 0) for check, count in total.found.most_common()}
     return {check: count for check, count in left.items() if count > 0}
@@ -88,23 +89,22 @@ def _labels(counted: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
 
 
 def _lengths(by_split: Mapping[str, NDArray[np.int64]]) -> dict[str, Any]:
-    """Median, 95th and 99th percentile, longest, sum; and the counts of the bars of a histogram that all splits share."""
+    """Median, 95th and 99th percentile, longest and sum of each split; and bars of a histogram that all share."""
     if not by_split:
         return {}
-    everything = np.concatenate(list(by_split.values()))
-    usual = float(np.quantile(everything, 0.99))
+    usual = float(np.quantile(np.concatenate(list(by_split.values())), 0.99))
     ticks = Axis.over([0, max(usual, BARS)], steps=BARS).ticks
+    counts = {
+        name: [int(((own >= low) & (own < high)).sum()) for low, high in pairwise(ticks)]
+        for name, own in by_split.items()
+    }
+    longer = {name: int((own >= ticks[-1]).sum()) for name, own in by_split.items()}
     return {
-        "splits": {
-            name: {"median": int(np.median(own)), "p95": int(np.quantile(own, 0.95)), "p99": int(np.quantile(own, 0.99)),
-                   "longest": int(own.max()), "sum": int(own.sum())}
-            for name, own in by_split.items()
-        },
-        "histogram": {
-            "edges": ticks,
-            "counts": {name: [int(((own >= low) & (own < high)).sum()) for low, high in pairwise(ticks)]
-                       for name, own in by_split.items()},
-            "longer": {name: int((own >= ticks[-1]).sum()) for name, own in by_split.items()},
-        },
-    }  # fmt: skip
+        "splits": {name: _of_split(own) for name, own in by_split.items()},
+        "histogram": {"edges": ticks, "counts": counts, "longer": longer},
+    }
 
+
+def _of_split(own: NDArray[np.int64]) -> dict[str, int]:
+    usual, most, nearly_all = np.quantile(own, (0.5, 0.95, 0.99)).astype(int).tolist()
+    return {"median": usual, "p95": most, "p99": nearly_all, "longest": int(own.max()), "sum": int(own.sum())}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_finetune.curate.chunks import column, hashed
+from hf_finetune.curate.rows import column, hashed
 from hf_finetune.curate.settling import Fate, Settled
 from hf_finetune.curate.similar import Numbers, Tokens, batches
 from hf_finetune.data.splits import SPLITS

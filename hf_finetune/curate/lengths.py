@@ -45,6 +45,8 @@ def _text(tokenizer: Any, turns: Sequence[Message]) -> str:
     if not tokenizer.chat_template or len(turns) < 2:
         return plain
     try:
-        return str(tokenizer.apply_chat_template([{"role": t.role, "content": t.content} for t in turns], tokenize=False))
+        return str(
+            tokenizer.apply_chat_template([{"role": t.role, "content": t.content} for t in turns], tokenize=False)
+        )
     except TemplateError:
         return plain

@@ -55,6 +55,10 @@ class Plan:
     """Checks whose rows go."""
     mapping: Mapping[str, str] = field(default_factory=dict)
     """A field of the layout to the column that it is in."""
+    labels: tuple[str, ...] = ()
+    """All labels that there may be; none where they are those that are there."""
+    region: str | None = None
+    """The country whose telephone numbers are meant where none is named, such as `DE`."""
     group: str | None = None
     """The column whose equal values stay on one side of the split."""
     base: str | None = None
@@ -78,9 +82,10 @@ class Plan:
         """What the card says of how it was made; a base's folder by its name alone."""
         base = self.base and (Path(self.base).name if Path(self.base).is_dir() else self.base)
         return {
-            "fix": self.fix, "mask_personal": self.mask_personal, "keep": list(self.keep), "drop": list(self.drop),
-            "map": dict(self.mapping), "group": self.group, "base": base, "base_commit": self.base_commit,
-            "max_tokens": self.max_tokens, "similarity": self.similarity, "seed": self.seed, "format": self.format,
+            "fix": self.fix, "mask_personal": self.mask_personal, "region": self.region, "keep": list(self.keep),
+            "drop": list(self.drop), "map": dict(self.mapping), "labels": list(self.labels), "group": self.group,
+            "base": base, "base_commit": self.base_commit, "max_tokens": self.max_tokens,
+            "similarity": self.similarity, "seed": self.seed, "format": self.format,
         }  # fmt: skip
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_finetune.curate.chunks import column
 from hf_finetune.curate.plan import SHARES, Plan
+from hf_finetune.curate.rows import column
 from hf_finetune.curate.similar import Flags, Numbers, Parents, Similar, roots, unite
 from hf_finetune.curate.sketches import Hashes, mixed
 from hf_finetune.data.splits import FEWEST, SPLITS
@@ -48,7 +48,9 @@ class Settled:
     facts: dict[str, Any]
 
 
-def settle(folders: Sequence[Path], feeds: NDArray[np.uint8], similar: Similar, plan: Plan, has_labels: bool) -> Settled:
+def settle(
+    folders: Sequence[Path], feeds: NDArray[np.uint8], similar: Similar, plan: Plan, has_labels: bool
+) -> Settled:
     """What becomes of each row; `feeds` has the number of the source of each."""
     count = len(feeds)
     rows = column(folders, "row")
@@ -157,8 +159,8 @@ def assign(sizes: Numbers, strata: Hashes, order: Hashes, shares: Mapping[str, f
     lacking = np.zeros(len(SPLITS))  # carried on: strata too small to divide even each other out
     codes = np.zeros(len(sizes), dtype=np.uint8)
     ordered = np.lexsort((order, -sizes, strata))
-    starts = np.flatnonzero(np.concatenate([[True], strata[ordered][1:] != strata[ordered][:-1]])) if len(sizes) else []
-    for stratum in np.split(ordered, starts[1:]) if len(sizes) else []:
+    ends = np.flatnonzero(strata[ordered][1:] != strata[ordered][:-1]) + 1
+    for stratum in np.split(ordered, ends) if len(sizes) else []:
         lacking += wanted * sizes[stratum].sum()
         is_open = strata[stratum[0]] == 0
         for cluster in stratum[sizes[stratum] > 1]:  # large ones first: the small ones even it out
@@ -178,7 +180,7 @@ def _parts(lacking: NDArray[np.float64], count: int) -> Numbers:
     """So many rows in whole parts, by what each split lacks (the largest remainders get what is left over)."""
     open_places = np.clip(lacking, 0, None)
     exact = open_places * count / open_places.sum() if open_places.sum() > 0 else np.array([count, 0.0, 0.0])
-    parts = np.floor(exact).astype(np.int64)
+    parts: Numbers = np.floor(exact).astype(np.int64)
     for code in np.argsort(parts - exact, kind="stable")[: count - parts.sum()]:
         parts[code] += 1
     return parts

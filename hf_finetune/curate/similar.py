@@ -100,10 +100,10 @@ def unite(parents: Parents, left: Numbers, right: Numbers) -> None:
 
 def roots(parents: Parents, of: NDArray[Any]) -> Parents:
     """The root above each node."""
-    found = parents[of]
+    found: Parents = parents[of]
     while True:
-        above = parents[found]
-        if (above == found).all():
+        above: Parents = parents[found]
+        if np.array_equal(above, found):
             return found
         found = parents[above]
 

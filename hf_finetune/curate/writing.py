@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_finetune.curate.chunks import column, from_json, read_rows
+from hf_finetune.curate.chunks import CHANGED, REJECTED
 from hf_finetune.curate.plan import Format, Plan
+from hf_finetune.curate.rows import INDEX_FILE, column, from_json, read_rows
 from hf_finetune.curate.settling import Fate, Settled
 from hf_finetune.curate.shapes import Shape, as_row, schema
 from hf_finetune.data.splits import SPLITS
 
 SHARD_CHARACTERS = 500_000_000
 """A file of a split has about so many characters, so that none grows too large for the Hub."""
-REJECTED, CHANGED = "rejected.jsonl", "changed.jsonl"
 
 
 @dataclass
@@ -114,7 +114,7 @@ def write_rows(
                     twin = settled.twin[place]
                     where = f"row {number_of[twin]} of {files[file_of[twin]]}"
                     lists[REJECTED].write(_dropped(row, Fate(settled.fate[place]), where))
-            done += len(np.load(chunk / "index.npy", mmap_mode="r"))
+            done += len(np.load(chunk / INDEX_FILE, mmap_mode="r"))
             for code, own in enumerate(out):
                 splits.add(code, own)
                 shown = written.examples.setdefault(SPLITS[code], [])
@@ -141,7 +141,7 @@ _ADVICE = {
 def _dropped(row: dict[str, Any], fate: Fate, where: str) -> bytes:
     """The line of rejected.jsonl about a row that has left for the sake of another."""
     reason = {"check": fate.check, "message": _REASONS[fate].format(where), "advice": _ADVICE[fate]}
-    sample = {name: value for name, value in row.items() if name not in ("file", "row", "checks")}
+    sample = {name: value for name, value in row.items() if name not in ("file", "row")}
     told = {"file": row["file"], "row": row["row"], "reasons": [reason], "values": sample}
     return (json.dumps(told, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
 
