@@ -188,6 +188,7 @@ def _about_split(facts: Mapping[str, Any]) -> list[str]:
     if facts["is_split"]:
         near = f"{leaks['near_in_train']:,} of {leaks['compared_with_all']:,} compared with all training rows"
         asked = f"{leaks['prompts_in_train']:,} test questions in train"
+        asked = "rows share a few prompts, so answers tell them apart" if leaks["with_answers"] else asked
         lines += [f"split     {told}", f"leakage   {asked}; near-duplicates: {near}"]
     else:
         groups = plural(facts["independent_groups"], "independent group")

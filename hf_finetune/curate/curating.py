@@ -23,7 +23,7 @@ from hf_finetune.curate.datacard import write_card
 from hf_finetune.curate.facts import card_facts
 from hf_finetune.curate.leakage import leakage
 from hf_finetune.curate.plan import Feed, Plan
-from hf_finetune.curate.rows import from_json, read_rows
+from hf_finetune.curate.rows import from_json, hashed, read_rows
 from hf_finetune.curate.settling import settle
 from hf_finetune.curate.shapes import common_shape
 from hf_finetune.curate.similar import Similar, find_similar
@@ -34,13 +34,16 @@ from hf_finetune.data.findings import expected_of
 from hf_finetune.data.layouts import KNOWN_COLUMNS, LOOKED_AT, Layout, detect
 from hf_finetune.data.reading import stream_located
 from hf_finetune.data.records import Broken, Record
+from hf_finetune.data.sources import suffix_of
 from hf_finetune.data.splits import FEWEST, Boilerplate, boilerplate
-from hf_finetune.errors import RecipeError, nearest
+from hf_finetune.errors import RecipeError, nearest, plural
 from hf_finetune.files import read_json, whole_file, whole_folder, write_json
 from hf_finetune.folder import held
 
 CARD = "data_card.json"
 LINE_SECONDS = 30.0
+INSTRUCTED = 20
+"""Rows a prompt from which a handful of prompts are instructions, and no questions."""
 Say = Callable[[str], None]
 
 
@@ -84,11 +87,12 @@ def prepare_data(plan: Plan, folder: Path, workers: int, overwrite: bool = False
     if ready:
         say(f"is there  {folder}: made of the same sources with the same options")
         return ready
-    work = work_folder(folder)
+    work, passes = work_folder(folder), Passes(say)
+    opened = [_opened(feed, plan, is_main=number == 0) for number, feed in enumerate(plan.feeds)]
+    layouts = [source.layout for source, _ in opened]
     with held(work):
         _begin(work, fingerprint, say)
-        passes = Passes(say)
-        layouts, folders = _read(plan, work, workers, passes)
+        folders = _read(opened, plan, work, workers, passes)
         index = _sketch(plan, work, folders, workers, passes)
         facts = _finish(plan, folder, fingerprint, layouts, folders, index, passes)
         shutil.rmtree(work / "chunks", ignore_errors=True)
@@ -136,7 +140,8 @@ def _begin(work: Path, fingerprint: str, say: Say) -> None:
         known = None
     if known == fingerprint:
         chunks = sum(1 for path in (work / "chunks").glob("chunk-*") if path.is_dir())
-        say(f"goes on   with {chunks:,} chunks that are in {work}")
+        if chunks:
+            say(f"goes on   with {plural(chunks, 'chunk')} of rows that {'is' if chunks == 1 else 'are'} in {work}")
         return
     if known is not None:
         say("afresh    what an earlier run left is of other sources or options")
@@ -149,14 +154,14 @@ def _begin(work: Path, fingerprint: str, say: Say) -> None:
 # Read: records to chunks
 
 
-def _read(plan: Plan, work: Path, workers: int, passes: Passes) -> tuple[list[Layout], list[Path]]:
-    """The layout of each source, and the chunks of all, each made unless it is there."""
-    opened = [_opened(feed, plan, is_main=number == 0) for number, feed in enumerate(plan.feeds)]
+def _read(
+    opened: Sequence[tuple[Source, Iterable[Record | Broken]]], plan: Plan, work: Path, workers: int, passes: Passes
+) -> list[Path]:
+    """The chunks of all sources, each made unless it is there."""
     sources = [source for source, _ in opened]
-    layouts = [source.layout for source in sources]
     chunks, done = work / "chunks", work / "read.json"
     if done.is_file():
-        return layouts, [chunk_folder(chunks, number) for number in range(read_json(done)["chunks"])]
+        return [chunk_folder(chunks, number) for number in range(read_json(done)["chunks"])]
     files = file_names(plan)
     made: list[Path] = []
     read = 0
@@ -175,7 +180,7 @@ def _read(plan: Plan, work: Path, workers: int, passes: Passes) -> tuple[list[La
         for _ in in_order(work_on, tasks(), workers):
             pass
     write_json(done, {"chunks": len(made)})
-    return layouts, made
+    return made
 
 
 def _write_chunk(batch: Batch, plan: Plan, sources: Sequence[Source], files: Sequence[str]) -> None:
@@ -184,7 +189,8 @@ def _write_chunk(batch: Batch, plan: Plan, sources: Sequence[Source], files: Seq
 
 def _opened(feed: Feed, plan: Plan, is_main: bool) -> tuple[Source, Iterable[Record | Broken]]:
     """What is learnt from the first records of a source, and all its records."""
-    records = stream_located(feed.located, KNOWN_COLUMNS)
+    is_table = any(suffix_of(path.name).startswith((".csv", ".tsv")) for path in feed.located.paths)
+    records = stream_located(feed.located, KNOWN_COLUMNS if is_table else ())  # they help to find the delimiter
     head = list(islice(records, LOOKED_AT))
     known = [one for one in head if isinstance(one, Record)]
     if not known:
@@ -217,6 +223,8 @@ class _Index:
     feeds: Any
     """Of each row the number of its source."""
     similar: Similar
+    with_answers: bool
+    """Whether rows are told apart by their answers too, as they have but a few prompts."""
 
 
 def _sketch(plan: Plan, work: Path, folders: Sequence[Path], workers: int, passes: Passes) -> _Index:
@@ -228,20 +236,20 @@ def _sketch(plan: Plan, work: Path, folders: Sequence[Path], workers: int, passe
     if not (feeds == 0).any():
         raise _no_row_left(plan, tallies[0])
     banding = Banding.for_similarity(plan.similarity)
-    shared, with_answers = _shared(folders)
+    shared, with_answers = _shared(folders, len(feeds))
     with passes.begun("sketch", "chunks", len(folders)) as advance:
         work_on = partial(_write_sketch, shared=shared, with_answers=with_answers, banding=banding, seed=plan.seed)
         for done, _ in enumerate(in_order(work_on, folders, workers), 1):
             advance(done)
-    return _Index(tallies, feeds, _similar(plan, work, folders, banding, passes))
+    return _Index(tallies, feeds, _similar(plan, work, folders, banding, passes), with_answers)
 
 
-def _shared(folders: Sequence[Path]) -> tuple[Boilerplate, bool]:
-    """What prompts share, and whether there are so few different ones that answers have to tell rows apart."""
+def _shared(folders: Sequence[Path], rows: int) -> tuple[Boilerplate, bool]:
+    """What prompts share, and whether they are so few instructions for so many rows that answers tell rows apart."""
     prompts: dict[int, str] = {}
     for folder in folders:
         prompts = dict(sorted((prompts | read_prompts(folder)).items())[:PROMPTS])
-    with_answers = len(prompts) < FEWEST
+    with_answers = len(prompts) < FEWEST and (rows >= INSTRUCTED * len(prompts) or prompts.keys() == {hashed("")})
     return (Boilerplate() if with_answers else boilerplate(list(prompts.values()))), with_answers
 
 
@@ -300,7 +308,7 @@ def _finish(
     sketches = [sketched(one) for one in folders]
     with passes.begun("split", "passes"):
         settled = settle(folders, index.feeds, index.similar, plan, has_labels)
-        leaks = leakage(folders, sketches, settled, plan.similarity, plan.seed)
+        leaks = leakage(folders, sketches, settled, index.with_answers, plan.similarity, plan.seed)
     with whole_folder(folder) as into:
         with passes.begun("write", "chunks", len(folders)) as advance:
             written = write_rows(

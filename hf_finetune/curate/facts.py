@@ -54,7 +54,7 @@ def card_facts(
         "rejected": rejected,
         "stayed": _stayed(total),
         "changed": dict(total.changed.most_common()),
-        "examples": total.examples,
+        "examples": total.examples | written.dropped,
         **settled.facts,
         "leakage": dict(leaks),
         "lengths": {unit: _lengths(dict(lengths(chunks, settled, unit))) for unit in units},

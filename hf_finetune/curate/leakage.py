@@ -19,19 +19,28 @@ BATCH_WORDS = 20_000
 
 
 def leakage(
-    folders: Sequence[Path], sketches: Sequence[Path], settled: Settled, similarity: float, seed: int
+    folders: Sequence[Path],
+    sketches: Sequence[Path],
+    settled: Settled,
+    with_answers: bool,
+    similarity: float,
+    seed: int,
 ) -> dict[str, Any]:
     """How many test rows ask what a training row asks; of a draw of them how many ask nearly so, without any shortcut.
 
-    The draw is compared with every training row, so it also finds what the search by bands has missed.
+    The draw is compared with every training row, so it also finds what the search by bands has missed. `with_answers`:
+    rows are told apart by their answers too, as they have but a few prompts.
     """
     kept = settled.fate == Fate.KEPT
     train, test = (np.flatnonzero(kept & (settled.split == SPLITS.index(name))) for name in ("train", "test"))
     prompts = column(folders, "prompt")
     asked = np.isin(prompts[test], prompts[train]) & (prompts[test] != hashed(""))
+    if with_answers:  # the prompts are instructions that all rows share
+        asked[:] = False
     drawn = np.sort(np.random.default_rng(seed).permutation(test)[:COMPARED])
     near = _nearest(Tokens(sketches), drawn, train) if len(drawn) and len(train) else np.zeros(0)
     return {
+        "with_answers": with_answers,
         "test_rows": len(test),
         "prompts_in_train": int(asked.sum()),
         "compared_with_all": len(drawn),

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -19,14 +20,17 @@ Result = TypeVar("Result")
 
 
 def in_order(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
-    """What the function gives for each task, in the tasks' order; with one worker it is called in this process.
+    """What the function gives for each task, in the tasks' order; with one worker or task it is called in this process.
 
     At most two tasks a worker are taken from `tasks` before their results are asked for.
 
     Raises:
         RecipeError: when a worker was killed, as the system does where memory runs out.
     """
-    if workers == 1:
+    tasks = iter(tasks)
+    head = list(islice(tasks, 2)) if workers > 1 else []
+    tasks = chain(head, tasks)
+    if len(head) < 2:
         for task in tasks:
             interruption.stop_if_requested()
             yield function(task)

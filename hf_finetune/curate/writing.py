@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_finetune.curate.checking import SHOWN
 from hf_finetune.curate.chunks import CHANGED, REJECTED
 from hf_finetune.curate.plan import Format, Plan
 from hf_finetune.curate.rows import INDEX_FILE, column, from_json, read_rows
@@ -31,6 +32,8 @@ class Written:
     """By split."""
     sources: dict[str, Counter[str]] = field(default_factory=dict)
     """By split."""
+    dropped: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """The first rows that left for the sake of others, by the reason."""
     examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Of each split the first rows, as they are in the files."""
     files: list[str] = field(default_factory=list)
@@ -113,7 +116,11 @@ def write_rows(
                 elif settled.fate[place] != Fate.NOT_DRAWN:
                     twin = settled.twin[place]
                     where = f"row {number_of[twin]} of {files[file_of[twin]]}"
-                    lists[REJECTED].write(_dropped(row, Fate(settled.fate[place]), where))
+                    told = _dropped(row, Fate(settled.fate[place]), where)
+                    lists[REJECTED].write(
+                        (json.dumps(told, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+                    )
+                    _show(written, told)
             done += len(np.load(chunk / INDEX_FILE, mmap_mode="r"))
             for code, own in enumerate(out):
                 splits.add(code, own)
@@ -131,19 +138,27 @@ _REASONS = {
     Fate.NEAR_TEST: "general data that is nearly the same as a row that is validated or tested with.",
 }
 _ADVICE = {
-    Fate.EXACT_DUPLICATE: "Nothing is lost.",
+    Fate.EXACT_DUPLICATE: "Nothing is lost; --keep exact_duplicate keeps it.",
     Fate.CONTRADICTORY: "Decide which answer is right, and take the other row out.",
     Fate.NEAR_DUPLICATE: "Leave --drop near_duplicate out to keep them, on one side of the split.",
     Fate.NEAR_TEST: "Nothing has to be done: the test would have been on what was learnt.",
 }
 
 
-def _dropped(row: dict[str, Any], fate: Fate, where: str) -> bytes:
+def _dropped(row: dict[str, Any], fate: Fate, where: str) -> dict[str, Any]:
     """The line of rejected.jsonl about a row that has left for the sake of another."""
     reason = {"check": fate.check, "message": _REASONS[fate].format(where), "advice": _ADVICE[fate]}
     sample = {name: value for name, value in row.items() if name not in ("file", "row")}
-    told = {"file": row["file"], "row": row["row"], "reasons": [reason], "values": sample}
-    return (json.dumps(told, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+    return {"file": row["file"], "row": row["row"], "reasons": [reason], "values": sample}
+
+
+def _show(written: Written, told: dict[str, Any]) -> None:
+    """Keeps the first examples of each reason."""
+    (reason,) = told["reasons"]
+    shown = written.dropped.setdefault(reason["check"], [])
+    if len(shown) < SHOWN:
+        shown.append({"file": told["file"], "row": told["row"], "message": reason["message"],
+                      "advice": reason["advice"], "is_fault": True})  # fmt: skip
 
 
 def _count(written: Written, split: str, label: str | None, source: str) -> None:
