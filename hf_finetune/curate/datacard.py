@@ -1,5 +1,6 @@
 """The facts of a prepared data set -> README.md, as the Hub shows it, and index.html, one page with pictures."""
 
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -37,9 +38,10 @@ def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
 def render_readme(facts: Mapping[str, Any]) -> str:
     """The data card: the same for the same facts."""
     made = template("dataset.md.jinja", {"thousands": _thousands}, trim_blocks=True, lstrip_blocks=True)
-    return made.render(
+    text = made.render(
         facts=facts, metadata=metadata(facts), splits=_splits(facts), meanings=_meanings(facts), unit=_unit(facts)
     )
+    return re.sub(r"\n{3,}", "\n\n", text)  # where a section is left out
 
 
 def render_page(facts: Mapping[str, Any]) -> str:
