@@ -44,7 +44,7 @@ def groups_by_all_pairs(texts: list[str], similarity: float) -> list[int]:
     words = [tokens(text) for text in texts]
     pairs = [(i, j) for i, j in combinations(range(len(texts)), 2) if jaccard(words[i], words[j]) >= similarity]
     unite(parents, np.array([i for i, _ in pairs], dtype=int), np.array([j for _, j in pairs], dtype=int))
-    return roots(parents, np.arange(len(texts))).tolist()
+    return list(roots(parents, np.arange(len(texts))).tolist())
 
 
 @pytest.mark.parametrize("similarity", [0.6, 0.8])

@@ -158,6 +158,7 @@ def summary(facts: Mapping[str, Any], folder: Path) -> list[str]:
     if facts["stayed"]:
         lines.append(f"noted     in rows that stay{_listed(facts['stayed'])}")
         lines += _examples(facts, facts["stayed"])
+    lines += [f"noted     {name} was found in no row" for name in _without_rows(facts)]
     lines += _about_split(facts)
     unit = "tokens" if "tokens" in facts["lengths"] else "words"
     own = facts["lengths"][unit]["splits"]["train"]
@@ -197,6 +198,13 @@ def _about_split(facts: Mapping[str, Any]) -> list[str]:
         short = "" if mix["rows"] == mix["wanted"] else f", where {mix['wanted']:,} were wanted: there are no more"
         lines.append(f"mixed in  {plural(mix['rows'], 'row')} of {mix['source']}{short}")
     return lines
+
+
+def _without_rows(facts: Mapping[str, Any]) -> list[str]:
+    """The checks of --keep and --drop that have met nothing: maybe misspelt."""
+    options = facts["options"]
+    asked = [(option, name) for option in ("keep", "drop") for name in options[option]]
+    return [f"--{option} {name}" for option, name in asked if name not in facts["examples"]]
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -121,7 +121,8 @@ class Tally:
     @classmethod
     def from_json(cls, given: dict[str, Any]) -> "Tally":
         """The one that `as_json` gave."""
-        return cls(**{name: Counter(value) if name in COUNTERS else value for name, value in given.items()})
+        values: dict[str, Any] = {name: Counter(value) if name in COUNTERS else value for name, value in given.items()}
+        return cls(**values)
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain data."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from hf_finetune.data.samples import Message, Sample
-from hf_finetune.model import BaseModel, load_tokenizer
 
 Counter = Callable[[Sequence[Sample]], list[int]]
 
@@ -17,6 +16,8 @@ def token_counter(base: str | None, commit: str | None) -> Counter:
     """What counts the tokens of samples, as the base's chat template writes them; zeros without a base."""
     if base is None:
         return lambda samples: [0] * len(samples)
+    from hf_finetune.model import BaseModel, load_tokenizer
+
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # several processes count already
     tokenizer: Any = load_tokenizer(BaseModel(Path(base).name if Path(base).is_dir() else base, base, commit, commit))
     tokenizer.model_max_length = int(1e9)  # it would warn of each longer text
