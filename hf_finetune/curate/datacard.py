@@ -39,8 +39,9 @@ def render_readme(facts: Mapping[str, Any]) -> str:
     """The data card: the same for the same facts."""
     made = template("dataset.md.jinja", {"thousands": _thousands}, trim_blocks=True, lstrip_blocks=True)
     text = made.render(
-        facts=facts, metadata=metadata(facts), splits=_splits(facts), meanings=_meanings(facts), unit=_unit(facts)
-    )
+        facts=facts, metadata=metadata(facts), splits=_splits(facts), meanings=_meanings(facts), unit=_unit(facts),
+        options=_options(facts),
+    )  # fmt: skip
     return re.sub(r"\n{3,}", "\n\n", text)  # where a section is left out
 
 
@@ -49,7 +50,7 @@ def render_page(facts: Mapping[str, Any]) -> str:
     return page_template("dataset.html.jinja").render(
         facts=facts, title=f"{facts['name']}: a prepared data set", splits=_splits(facts), meanings=_meanings(facts),
         unit=_unit(facts), histograms=_histograms(facts), shown=_shown(facts), colours=OF_SPLIT,
-        balance=_balance(facts),
+        balance=_balance(facts), options=_options(facts),
     )  # fmt: skip
 
 
@@ -78,6 +79,18 @@ def metadata(facts: Mapping[str, Any]) -> str:
 def _splits(facts: Mapping[str, Any]) -> dict[str, int]:
     """The rows of each split that has some."""
     return {name: facts["rows"][name] for name in SPLITS if facts["rows"][name]}
+
+
+def _options(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The options that say something, in words."""
+    told = {}
+    for name, value in facts["options"].items():
+        if isinstance(value, dict):
+            value = [f"{field} is {column}" for field, column in value.items()]
+        text = ", ".join(value) if isinstance(value, list) else "yes" if value is True else str(value)
+        if text and value is not None and value is not False:
+            told[name] = text
+    return told
 
 
 def _unit(facts: Mapping[str, Any]) -> str:
