@@ -1,10 +1,12 @@
 """From rows to a data set: nothing is lost silently, nothing leaks, and whatever stops a run, it ends the same."""
 
+import gzip
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,39 @@ def test_every_row_is_in_a_split_or_in_the_list_of_rejected_ones(tmp_path: Path,
     assert all(one["file"] == "rows.jsonl" and one["reasons"][0]["advice"] for one in rejected)
     assert next(one for one in rejected if one["row"] == 8)["values"]["question"] == rows[7]["question"]
     assert "row 130 of rows.jsonl" in next(one for one in rejected if one["row"] == 131)["reasons"][0]["message"]
+
+
+def test_a_chunk_of_which_no_row_stays_is_no_end(tmp_path: Path, small_chunks: None) -> None:
+    rows = questions(250)
+    for row in rows[100:200]:
+        row["answer"] = ""
+    facts = prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out")
+    assert (facts["rows"]["kept"], facts["rejected"]) == (150, {"empty_answer": 100})
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".jsonl.gz", "folder", ".csv"])
+def test_rows_are_taken_from_archives_compressed_files_folders_and_tables(tmp_path: Path, suffix: str) -> None:
+    rows = questions(40)
+    rows[30] = dict(rows[20])
+    plain = write_lines(tmp_path / "rows.jsonl", rows)
+    source = tmp_path / f"given{suffix}"
+    if suffix == ".zip":
+        with zipfile.ZipFile(source, "w") as archive:
+            archive.write(plain, "inside.jsonl")
+    elif suffix == "folder":
+        source.mkdir()
+        write_lines(source / "a.jsonl", rows[:25])
+        write_lines(source / "b.jsonl", rows[25:])
+    elif suffix == ".csv":
+        lines = [f'"{row["question"]}";"{row["answer"]}"' for row in rows]
+        source.write_text("\n".join(["question;answer", *lines]), encoding="utf-16")
+    else:
+        source.write_bytes(gzip.compress(plain.read_bytes()))
+    facts = prepared(source, tmp_path / "out")
+    assert (facts["rows"]["kept"], facts["rejected"]) == (39, {"exact_duplicate": 1})
+    (told,) = read_lines(tmp_path / "out" / "rejected.jsonl")
+    twin = {".zip": "row 21 of given.zip", "folder": "row 21 of a.jsonl"}.get(suffix, f"row 21 of given{suffix}")
+    assert twin in told["reasons"][0]["message"]
 
 
 def test_a_changed_row_is_told_as_it_was_and_as_it_is(tmp_path: Path) -> None:

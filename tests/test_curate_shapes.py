@@ -150,7 +150,7 @@ def test_push_leaves_the_data_in_a_private_repo_by_one_commit_and_keeps_what_was
     with LoopbackHub() as hub:
         hub.tokens = {"hf_secret": "acme"}
         environment = hub.environment(tmp_path / "home", "hf_secret") | {"HF_HUB_OFFLINE": "0"}
-        done = run_cli(*words, cwd=tmp_path, **environment)
+        done = run_cli(*words, cwd=tmp_path, module=False, **environment)
         assert done.returncode == 0, done.stderr
         repo = hub.repos["dataset", "acme/rows"]
         assert repo.private
@@ -161,7 +161,7 @@ def test_push_leaves_the_data_in_a_private_repo_by_one_commit_and_keeps_what_was
         assert hub.read("acme/rows", "README.md", repo_type="dataset") == (tmp_path / "out" / "README.md").read_bytes()
         assert len(read_lines(tmp_path / "out" / "rejected.jsonl")) == 1
         commits = len(repo.history)
-        again = run_cli(*words, cwd=tmp_path, **environment)
+        again = run_cli(*words, cwd=tmp_path, module=False, **environment)
         assert again.returncode == 0, again.stderr
         assert "is there  " in again.stdout
         assert len(repo.history) == commits
@@ -181,7 +181,9 @@ def test_a_push_to_a_public_repo_is_refused_before_the_work(tmp_path: Path) -> N
         hub.tokens = {"hf_secret": "acme"}
         hub.add_repo("acme/rows", {"README.md": b"# mine\n"}, repo_type="dataset")
         environment = hub.environment(tmp_path / "home", "hf_secret") | {"HF_HUB_OFFLINE": "0"}
-        done = run_cli("prepare", "rows.jsonl", "-o", "out", "--push", "acme/rows", cwd=tmp_path, **environment)
+        done = run_cli(
+            "prepare", "rows.jsonl", "-o", "out", "--push", "acme/rows", cwd=tmp_path, module=False, **environment
+        )
     assert done.returncode == 1
     assert "the repo is public" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -67,6 +67,7 @@ def write_chunk(batch: Batch, plan: Plan, source: Source, files: Sequence[str]) 
         return
     tally, index, prompts = Tally(), [], {}
     numbers = {name: number for number, name in enumerate(files)}
+    archive = numbers[next(iter(plan.feeds[batch.feed].located.file_names.values()))]  # whose member a row names
     with whole_folder(batch.folder) as folder:
         with _Lines(folder / ROWS_FILE) as rows, _Lines(folder / REJECTED) as rejected, \
                 _Lines(folder / CHANGED) as changed:  # fmt: skip
@@ -78,7 +79,7 @@ def write_chunk(batch: Batch, plan: Plan, source: Source, files: Sequence[str]) 
                 if one.changes:
                     changed.add(one.as_changed())
                 rows.add(one.as_row())
-                index.append(entry(one.sample, one.record, plan.group, numbers[one.record.file], tokens))
+                index.append(entry(one.sample, one.record, plan.group, numbers.get(one.record.file, archive), tokens))
                 prompts[hashed(one.sample.prompt)] = one.sample.prompt
         np.save(folder / INDEX_FILE, np.array(index, dtype=INDEX))
         write_json(folder / "prompts.json", nsmallest(PROMPTS, prompts.items()))
