@@ -15,7 +15,7 @@ ORDER = (
     "processes interruption progress folder checkpoints memory model packing packed_model lora run chat tokens "
     "intervals report gates baseline scoring prepare snippets card_check card_metadata hub begin train generate asking "
     "evaluate pictures browsing page card pipeline tuned evaluate_tuned ship learning_curve compare bench estimate "
-    "advise "
+    "advise curate "
     "demo pinning cli __main__"
 ).split()
 """Each module or package imports only those before it."""

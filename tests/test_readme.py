@@ -9,6 +9,7 @@ import pytest
 from hf_finetune.cli import commands
 from hf_finetune.cli.card import card
 from hf_finetune.cli.launch import launch
+from hf_finetune.cli.prepare import prepare
 from hf_finetune.cli.push import push
 from hf_finetune.cli.run import run
 from hf_finetune.recipe import load_recipe
@@ -61,6 +62,7 @@ def test_every_option_of_launch_in_the_readme_exists() -> None:
         (run, "accelerate launch -m hf_finetune"),
         (launch, "hf-finetune launch"),
         (card, "hf-finetune card"),
+        (prepare, "hf-finetune prepare"),
         (push, "hf-finetune push"),
     ],
 )

@@ -16,6 +16,7 @@ from hf_finetune.cli.jobs import jobs
 from hf_finetune.cli.launch import launch
 from hf_finetune.cli.learning_curve import learning_curve
 from hf_finetune.cli.merge import merge
+from hf_finetune.cli.prepare import prepare
 from hf_finetune.cli.push import push
 from hf_finetune.cli.recipes import cat, check, list_recipes, new, pin
 from hf_finetune.cli.run import run
@@ -50,7 +51,7 @@ def commands() -> None:
 
 
 for command in (
-    run, evaluate, merge, verify, card, push, compare, learning_curve, status, bench, estimate, launch, jobs,
+    prepare, run, evaluate, merge, verify, card, push, compare, learning_curve, status, bench, estimate, launch, jobs,
     list_recipes, cat, check, new, pin, advise,
 ):  # fmt: skip
     commands.add_command(command)

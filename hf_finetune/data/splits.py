@@ -86,22 +86,51 @@ def near_duplicate_pairs(texts: Sequence[str], similarity: float) -> Iterable[tu
             seen[word].append(index)
 
 
-def varying_parts(prompts: Sequence[str]) -> list[str]:
-    """What tells prompts apart: less the lines that many share, and the words that all begin and end with.
+@dataclass(frozen=True)
+class Boilerplate:
+    """What many prompts share, and what therefore is no mark of any of them."""
+
+    lines: frozenset[str] = frozenset()
+    head: tuple[str, ...] = ()
+    """Words that all begin with, once the lines are gone."""
+    tail: tuple[str, ...] = ()
+
+    def without(self, prompt: str) -> str:
+        """What tells a prompt apart."""
+        words = self._words(prompt)
+        first, last = len(self.head), len(words) - len(self.tail)
+        if last < first or tuple(words[:first]) != self.head or tuple(words[last:]) != self.tail:
+            return " ".join(words)
+        return " ".join(words[first:last])
+
+    def _words(self, prompt: str) -> list[str]:
+        stripped = (line.strip() for line in prompt.splitlines())
+        return " ".join(line for line in stripped if line not in self.lines).split() or prompt.split()
+
+
+def boilerplate(prompts: Sequence[str]) -> Boilerplate:
+    """The lines that many of the prompts have, and the words that all of them begin and end with.
 
     A long instruction, or the schema that a tenth of the questions are about, would make all of them look alike.
     """
     if len(set(prompts)) < 2:
-        return list(prompts)
-    lines = [[line.strip() for line in prompt.splitlines()] for prompt in prompts]
-    shared = Counter(line for own in lines for line in set(own))
-    common = {line for line, count in shared.items() if count >= max(FEWEST, COMMON * len(prompts))}
-    split = [" ".join(line for line in own if line not in common).split() for own in lines]
-    split = [words or prompt.split() for words, prompt in zip(split, prompts, strict=True)]
+        return Boilerplate()
+    shared = Counter(line for prompt in prompts for line in {line.strip() for line in prompt.splitlines()})
+    known = Boilerplate(
+        frozenset(line for line, count in shared.items() if count >= max(FEWEST, COMMON * len(prompts)))
+    )
+    split = [known._words(prompt) for prompt in prompts]
     shortest = min(map(len, split))
     head = next((i for i in range(shortest) if len({words[i] for words in split}) > 1), shortest)
     tail = next((i for i in range(shortest - head) if len({words[-1 - i] for words in split}) > 1), shortest - head)
-    return [" ".join(words[head : len(words) - tail]) for words in split]
+    one = split[0]
+    return Boilerplate(known.lines, tuple(one[:head]), tuple(one[len(one) - tail :]))
+
+
+def varying_parts(prompts: Sequence[str]) -> list[str]:
+    """What tells prompts apart: each less the boilerplate of all of them."""
+    shared = boilerplate(prompts)
+    return [shared.without(prompt) for prompt in prompts]
 
 
 def _without_duplicates(examples: Sequence[Example]) -> tuple[list[int], dict[str, int]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from hf_finetune.errors import RecipeError
-from hf_finetune.hub.client import TRIES, client, explaining, is_transient, overtaken, page, patiently, status, wait
+from hf_finetune.hub.client import TRIES, client, explaining, is_transient, overtaken, patiently, status, wait
 from hf_finetune.hub.rights import Target, check_target, refuse_other_form
 from hf_finetune.interruption import without_waiting
 
@@ -26,6 +26,8 @@ TEXTS = (
     "processor_config.json",
 )  # fmt: skip
 """Files that libraries load beside weights; of both kinds, those that are pushed replace all that are there."""
+DATA = ("data/*",)
+"""Files of a data set: those that are pushed replace all that are there."""
 
 
 OVERTAKEN = frozenset({409, 412})
@@ -120,7 +122,7 @@ def changes(files: Files, target: Target) -> Changes:
         heads = _heads(api, target)
         start = heads.get(target.branch, heads.get("main"))
         place = _place(api, files, target, start) if start else None
-        return _difference(files, _tree(api, target, place.head) if place else {})
+        return _difference(files, _tree(api, target, place.head) if place else {}, target)
 
 
 def publish(files: Files, target: Target, description: str, say: Callable[[str], None] = print) -> Published:
@@ -135,12 +137,16 @@ def publish(files: Files, target: Target, description: str, say: Callable[[str],
     api, repo = client(), check_target(target)
     with explaining(target.repo_id):
         if repo is None:
-            patiently(lambda: api.create_repo(target.repo_id, private=target.private or None, exist_ok=True))
-            say(f"created   {page(target.repo_id)}{', private' if target.private else ''}")
+            patiently(
+                lambda: api.create_repo(
+                    target.repo_id, repo_type=target.repo_type, private=target.private or None, exist_ok=True
+                )
+            )
+            say(f"created   {target.page}{', private' if target.private else ''}")
         if target.gated and not (repo and repo.gated):
-            patiently(lambda: api.update_repo_settings(target.repo_id, gated="auto"))
+            patiently(lambda: api.update_repo_settings(target.repo_id, repo_type=target.repo_type, gated="auto"))
         done = _commit(api, files, target, description)
-        wrong = _difference(files, _tree(api, target, done.commit))
+        wrong = _difference(files, _tree(api, target, done.commit), target)
         if wrong:
             names = ", ".join([*wrong.added, *wrong.replaced, *wrong.removed])
             raise RecipeError(
@@ -155,7 +161,7 @@ def publish(files: Files, target: Target, description: str, say: Callable[[str],
 def title_of(files: Files, target: Target) -> str:
     """The title of the commit; the same for the same files alone, so that a pull request of them is found again."""
     content = "".join(f"{name}\0{file.sha256}\n" for name, file in sorted(files.items()))
-    what = "adapter" if target.form == "adapter" else "merged weights"
+    what = {"adapter": "adapter", "merged": "merged weights", "data": "data set"}[target.form]
     return f"Publish {what} {hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
@@ -168,7 +174,7 @@ def _commit(api: "HfApi", files: Files, target: Target, description: str) -> Pub
         place = _place(api, files, target, _head(api, target))
         tree = _tree(api, target, place.head)
         refuse_other_form(target, tree)
-        found = _difference(files, tree)
+        found = _difference(files, tree, target)
         if not found:
             return Published(place.url, place.head, is_new=bool(begun_at))
         if begun_at and place.head != begun_at:
@@ -182,9 +188,9 @@ def _commit(api: "HfApi", files: Files, target: Target, description: str) -> Pub
         operations += [CommitOperationDelete(name, is_folder=False) for name in found.removed]
         try:
             made = without_waiting(partial(
-                api.create_commit, target.repo_id, operations, commit_message=title_of(files, target),
-                commit_description=description, revision=place.revision, parent_commit=place.head,
-                create_pr=place.opens_pull_request,
+                api.create_commit, target.repo_id, operations, repo_type=target.repo_type,
+                commit_message=title_of(files, target), commit_description=description, revision=place.revision,
+                parent_commit=place.head, create_pr=place.opens_pull_request,
             ))  # fmt: skip
         except Exception as error:
             if not is_transient(error) and status(error) not in OVERTAKEN:
@@ -200,7 +206,9 @@ def _head(api: "HfApi", target: Target) -> str:
     """The commit of the branch, which is made where it is not there."""
     heads = _heads(api, target)
     if target.branch not in heads:
-        patiently(lambda: api.create_branch(target.repo_id, branch=target.branch, exist_ok=True))
+        patiently(
+            lambda: api.create_branch(target.repo_id, repo_type=target.repo_type, branch=target.branch, exist_ok=True)
+        )
         heads = _heads(api, target)
     if target.branch not in heads:
         raise RecipeError(f"push to {target.repo_id}: its branch {target.branch!r} cannot be made. Make it on the Hub.")
@@ -213,49 +221,60 @@ def _heads(api: "HfApi", target: Target) -> dict[str, str]:
 
 def _place(api: "HfApi", files: Files, target: Target, head: str) -> _Place:
     """Where the commit goes: the branch whose head is given, or a pull request, which may be open already."""
-    branch = _Place(target.branch, head, f"{page(target.repo_id)}/tree/{quote(target.branch, safe='')}")
-    if not target.as_pull_request or not _difference(files, _tree(api, target, head)):
+    branch = _Place(target.branch, head, f"{target.page}/tree/{quote(target.branch, safe='')}")
+    if not target.as_pull_request or not _difference(files, _tree(api, target, head), target):
         return branch
     asked = {"discussion_type": "pull_request", "discussion_status": "open"}
-    opened = patiently(lambda: list(api.get_repo_discussions(target.repo_id, **asked)))  # type: ignore[arg-type]
+    opened = patiently(
+        lambda: list(api.get_repo_discussions(target.repo_id, repo_type=target.repo_type, **asked))  # type: ignore[arg-type]
+    )
     pulls = {pull.ref: pull.target_commit for pull in _refs(api, target).pull_requests or []}
     for one in opened:
         ref = one.git_reference or ""
         is_same = one.title == title_of(files, target) and ref in pulls
-        if is_same and not _difference(files, _tree(api, target, pulls[ref])):
+        if is_same and not _difference(files, _tree(api, target, pulls[ref]), target):
             return _Place(ref, pulls[ref], one.url)
     return replace(branch, opens_pull_request=True)
 
 
 def _refs(api: "HfApi", target: Target) -> "GitRefs":
-    return patiently(lambda: api.list_repo_refs(target.repo_id, include_pull_requests=target.as_pull_request))
+    return patiently(
+        lambda: api.list_repo_refs(
+            target.repo_id, repo_type=target.repo_type, include_pull_requests=target.as_pull_request
+        )
+    )
 
 
 def _tree(api: "HfApi", target: Target, commit: str) -> dict[str, "RepoFile"]:
     """The files of a commit by their paths."""
     from huggingface_hub.hf_api import RepoFile
 
-    entries = api.list_repo_tree(target.repo_id, recursive=True, revision=commit)  # which is patient by itself
+    entries = api.list_repo_tree(  # which is patient by itself
+        target.repo_id, repo_type=target.repo_type, recursive=True, revision=commit
+    )
     return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
 
-def _difference(files: Files, tree: Mapping[str, "RepoFile"]) -> Changes:
+def _difference(files: Files, tree: Mapping[str, "RepoFile"], target: Target) -> Changes:
     """What must be done to a repo's files so that they are these; files that nothing loads stay."""
     there = {name for name in files if name in tree}
     same = {name for name in there if files[name].is_the_same(tree[name])}
     others = tree.keys() - files.keys()
+    replaced = DATA if target.form == "data" else (*WEIGHTS, *TEXTS)
     return Changes(
         sorted(files.keys() - there),
         sorted(there - same),
         sorted(same),
-        sorted(name for name in others if any(fnmatch(name, pattern) for pattern in (*WEIGHTS, *TEXTS))),
+        sorted(name for name in others if any(fnmatch(name, pattern) for pattern in replaced)),
     )
 
 
 def _tag(api: "HfApi", target: Target, tag: str, commit: str) -> None:
     """Tags a commit, unless it is tagged so already."""
     if _tags(api, target).get(tag) != commit:
-        patiently(lambda: api.create_tag(target.repo_id, tag=tag, revision=commit, exist_ok=True))
+        patiently(
+            lambda: api.create_tag(target.repo_id, repo_type=target.repo_type, tag=tag, revision=commit, exist_ok=True)
+        )
         if _tags(api, target).get(tag) != commit:
             raise _taken(target)
 

@@ -10,15 +10,16 @@ from hf_finetune.errors import RecipeError
 from hf_finetune.hub.client import client, endpoint, explaining, is_transient, page, patiently
 
 if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo
+    from huggingface_hub.hf_api import DatasetInfo, ModelInfo
 
-Form = Literal["adapter", "merged"]
+Form = Literal["adapter", "merged", "data"]
 
 WRITERS = frozenset({"write", "admin", "contributor"})
 """Roles in an organisation that may create a repo."""
 OTHER_FORM: dict[str, frozenset[str]] = {
     "adapter": frozenset({"config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"}),
     "merged": frozenset({"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"}),
+    "data": frozenset(),
 }
 """What a repo holds that is of another form than what is pushed: libraries would load that instead."""
 _NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[./-]|^refs/|^@$|/\.|\.lock(/|$)|[./]$|^$")
@@ -37,8 +38,18 @@ class Target:
     as_pull_request: bool = False
     tag: str | None = None
 
+    @property
+    def repo_type(self) -> str:
+        """As the Hub calls what it is a repo of."""
+        return "dataset" if self.form == "data" else "model"
 
-def check_target(target: Target) -> "ModelInfo | None":
+    @property
+    def page(self) -> str:
+        """Its address."""
+        return page(f"datasets/{self.repo_id}" if self.form == "data" else self.repo_id)
+
+
+def check_target(target: Target) -> "ModelInfo | DatasetInfo | None":
     """The repo, when files may be pushed there now; None where there is none yet and it may be made.
 
     Only reads: whoever is about to train for hours asks this first.
@@ -63,7 +74,7 @@ def check_target(target: Target) -> "ModelInfo | None":
             _exchange_identity()
         user = {} if confined else patiently(lambda: api.whoami(cache=True))
         try:
-            repo = patiently(lambda: api.model_info(target.repo_id))
+            repo = patiently(lambda: _info(target))
         except RepositoryNotFoundError:
             repo = None
         if repo is None:
@@ -72,7 +83,7 @@ def check_target(target: Target) -> "ModelInfo | None":
         if repo.id != target.repo_id:
             raise RecipeError(f"push to {target.repo_id}: the repo is called {repo.id} now. Push to that.")
         writes = target.gated or not target.as_pull_request  # a pull request may be opened by whoever reads
-        patiently(lambda: api.auth_check(target.repo_id, write=writes))
+        patiently(lambda: api.auth_check(target.repo_id, repo_type=target.repo_type, write=writes))
         _refuse_another_kind(target, repo)
     return repo
 
@@ -96,6 +107,12 @@ def check_names(target: Target) -> None:
     for option, name, what in (("--revision", target.branch, "a branch"), ("--tag", target.tag, "a tag")):
         if name is not None and _NO_REF.search(name):
             raise RecipeError(f"push to {target.repo_id}: {option} {name!r} is no name of {what}. Name another.")
+
+
+def _info(target: Target) -> "ModelInfo | DatasetInfo":
+    """What the Hub tells of a repo."""
+    api = client()
+    return api.dataset_info(target.repo_id) if target.form == "data" else api.model_info(target.repo_id)
 
 
 def _exchange_identity() -> None:
@@ -142,13 +159,13 @@ def _refuse_to_create(target: Target, user: Mapping[str, Any], confined: str | N
         )
 
 
-def _refuse_another_kind(target: Target, repo: "ModelInfo") -> None:
+def _refuse_another_kind(target: Target, repo: "ModelInfo | DatasetInfo") -> None:
     """Stops where a repo is not what the files are for."""
     what = f"push to {target.repo_id}"
     if target.private and not repo.private:
         raise RecipeError(
             f"{what}: the repo is public, and --private is about a new one. "
-            f"Make it private at {page(target.repo_id)}/settings, or name another."
+            f"Make it private at {target.page}/settings, or name another."
         )
     if target.branch == "main":
         refuse_other_form(target, [file.rfilename for file in repo.siblings or []])

@@ -1,0 +1,99 @@
+"""What was asked for: the sources and the options, and with them all that a prepared data set depends on."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from hf_finetune.data.sources import Located, source_of
+from hf_finetune.files import sha256
+
+Fix = Literal["none", "safe", "more"]
+Format = Literal["parquet", "jsonl"]
+FIXES: tuple[Fix, ...] = ("none", "safe", "more")
+SHARES = {"validation": 0.1, "test": 0.1}
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One source: files that are read one after the other, as one layout."""
+
+    located: Located
+    hashes: tuple[str, ...]
+    """The SHA-256 of each file."""
+    mix: float | None = None
+    """Of general data: the share of the training rows that they are to be."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it: a Hub id or a file name, never a path."""
+        return self.located.name
+
+    def as_json(self) -> dict[str, Any]:
+        """What the card says of it."""
+        where = self.located
+        hub = {"revision": where.revision, "commit": where.commit} if where.commit else {}
+        files = dict(zip(where.file_names.values(), self.hashes, strict=True))
+        mix = {} if self.mix is None else {"mix": self.mix}
+        return {"name": self.name, "is_on_hub": where.commit is not None, **hub, "files": files, **mix}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is made of which sources."""
+
+    feeds: tuple[Feed, ...]
+    """The data; then what is mixed in."""
+    fix: Fix = "safe"
+    mask_personal: bool = False
+    keep: tuple[str, ...] = ()
+    """Checks whose rows stay."""
+    drop: tuple[str, ...] = ()
+    """Checks whose rows go."""
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    """A field of the layout to the column that it is in."""
+    labels: tuple[str, ...] = ()
+    """All labels that there may be; none where they are those that are there."""
+    region: str | None = None
+    """The country whose telephone numbers are meant where none is named, such as `DE`."""
+    group: str | None = None
+    """The column whose equal values stay on one side of the split."""
+    base: str | None = None
+    """The model, by its id or folder, whose tokens are counted."""
+    base_commit: str | None = None
+    max_tokens: int | None = None
+    similarity: float = 0.8
+    seed: int = 42
+    format: Format = "parquet"
+    license: str | None = None
+    languages: tuple[str, ...] = ()
+
+    def fingerprint(self) -> str:
+        """The same for the same sources and options, and for this version of the package alone."""
+        asked = {name: value for name, value in asdict(self).items() if name != "feeds"}
+        feeds = [{"hashes": one.hashes, **one.as_json()} for one in self.feeds]
+        content = json.dumps([version("hf_finetune"), feeds, asked], sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def options(self) -> dict[str, Any]:
+        """What the card says of how it was made; a base's folder by its name alone."""
+        base = self.base and (Path(self.base).name if Path(self.base).is_dir() else self.base)
+        return {
+            "fix": self.fix, "mask_personal": self.mask_personal, "region": self.region, "keep": list(self.keep),
+            "drop": list(self.drop), "map": dict(self.mapping), "labels": list(self.labels), "group": self.group,
+            "base": base, "base_commit": self.base_commit, "max_tokens": self.max_tokens,
+            "similarity": self.similarity, "seed": self.seed, "format": self.format,
+        }  # fmt: skip
+
+
+def find_feed(source: str, mix: float | None = None) -> Feed:
+    """The files of a source: a file, a folder of files, or a data set on the Hub, maybe with @REVISION.
+
+    Raises:
+        RecipeError: when there is no such thing, or nothing in it can be read.
+    """
+    located = source_of(source).locate()
+    return Feed(located, tuple(map(sha256, located.paths)), mix)

@@ -1,0 +1,475 @@
+"""From rows to a data set: nothing is lost silently, nothing leaks, and whatever stops a run, it ends the same."""
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import run_cli
+from curate_data import content, plan_of, questions, read_lines, write_lines
+from hf_finetune.curate import chunks, curating
+from hf_finetune.curate.curating import prepare_data, work_folder
+from hf_finetune.curate.plan import Plan, find_feed
+from hf_finetune.data.splits import jaccard, tokens
+from hf_finetune.errors import RecipeError
+from hf_finetune.files import read_json
+
+SPLITS = ("train", "validation", "test")
+
+
+def prepared(source: Path, folder: Path, workers: int = 1, **options: Any) -> dict[str, Any]:
+    """The facts of a data set that was made of a file."""
+    return prepare_data(plan_of(source, **options), folder, workers, say=lambda line: None)
+
+
+def rows_of(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of a split that was written as JSON lines."""
+    return [row for path in sorted((folder / "data").glob(f"{name}-*.jsonl")) for row in read_lines(path)]
+
+
+def asked(row: dict[str, Any]) -> str:
+    """The question of a row."""
+    return str(row["prompt"][-1]["content"])
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of a hundred rows."""
+    monkeypatch.setattr(chunks, "ROWS", 100)
+
+
+def test_every_row_is_in_a_split_or_in_the_list_of_rejected_ones(tmp_path: Path, small_chunks: None) -> None:
+    rows: list[Any] = questions(250)
+    rows[7]["answer"] = ""
+    rows[120]["answer"] = "Dear {{name}}, it is old."
+    rows[130] = dict(rows[129])
+    rows[249] = ["no", "object"]
+    facts = prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out", format="jsonl")
+    kept = [row for name in SPLITS for row in rows_of(tmp_path / "out", name)]
+    rejected = read_lines(tmp_path / "out" / "rejected.jsonl")
+    assert len(kept) + len(rejected) == 250 == facts["rows"]["read"]
+    assert facts["rows"]["kept"] == len(kept) == 246
+    assert {(one["row"], one["reasons"][0]["check"]) for one in rejected} == {
+        (8, "empty_answer"), (121, "placeholder"), (131, "exact_duplicate"), (250, "not_an_object"),
+    }  # fmt: skip
+    assert facts["rejected"] == dict.fromkeys(facts["rejected"], 1)
+    assert all(one["file"] == "rows.jsonl" and one["reasons"][0]["advice"] for one in rejected)
+    assert next(one for one in rejected if one["row"] == 8)["values"]["question"] == rows[7]["question"]
+    assert "row 130 of rows.jsonl" in next(one for one in rejected if one["row"] == 131)["reasons"][0]["message"]
+
+
+def test_a_chunk_of_which_no_row_stays_is_no_end(tmp_path: Path, small_chunks: None) -> None:
+    rows = questions(250)
+    for row in rows[100:200]:
+        row["answer"] = ""
+    facts = prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out")
+    assert (facts["rows"]["kept"], facts["rejected"]) == (150, {"empty_answer": 100})
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".jsonl.gz", "folder", ".csv"])
+def test_rows_are_taken_from_archives_compressed_files_folders_and_tables(tmp_path: Path, suffix: str) -> None:
+    rows = questions(40)
+    rows[30] = dict(rows[20])
+    plain = write_lines(tmp_path / "rows.jsonl", rows)
+    source = tmp_path / f"given{suffix}"
+    if suffix == ".zip":
+        with zipfile.ZipFile(source, "w") as archive:
+            archive.write(plain, "inside.jsonl")
+    elif suffix == "folder":
+        source.mkdir()
+        write_lines(source / "a.jsonl", rows[:25])
+        write_lines(source / "b.jsonl", rows[25:])
+    elif suffix == ".csv":
+        lines = [f'"{row["question"]}";"{row["answer"]}"' for row in rows]
+        source.write_text("\n".join(["question;answer", *lines]), encoding="utf-16")
+    else:
+        source.write_bytes(gzip.compress(plain.read_bytes()))
+    facts = prepared(source, tmp_path / "out")
+    assert (facts["rows"]["kept"], facts["rejected"]) == (39, {"exact_duplicate": 1})
+    (told,) = read_lines(tmp_path / "out" / "rejected.jsonl")
+    twin = {".zip": "row 21 of given.zip", "folder": "row 21 of a.jsonl"}.get(suffix, f"row 21 of given{suffix}")
+    assert twin in told["reasons"][0]["message"]
+
+
+def test_a_changed_row_is_told_as_it_was_and_as_it_is(tmp_path: Path) -> None:
+    rows = questions(30)
+    rows[4]["question"] = "  How old\r\nis the\u00a0mill?  "
+    facts = prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out")
+    (told,) = read_lines(tmp_path / "out" / "changed.jsonl")
+    assert told["row"] == 5
+    assert told["before"]["messages"][0] == ["user", rows[4]["question"]]
+    assert told["after"]["messages"][0] == ["user", "How old\nis the mill?"]
+    assert facts["rows"]["changed"] == 1
+    assert facts["changed"] == dict.fromkeys(told["changes"], 1)
+
+
+def test_fix_none_changes_nothing_and_keeps_duplicates_together(tmp_path: Path) -> None:
+    rows = questions(60)
+    rows[4]["question"] += "  "
+    rows[31] = dict(rows[30])
+    prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out", fix="none", format="jsonl")
+    assert read_lines(tmp_path / "out" / "changed.jsonl") == read_lines(tmp_path / "out" / "rejected.jsonl") == []
+    found = {asked(row): name for name in SPLITS for row in rows_of(tmp_path / "out", name)}
+    assert rows[4]["question"] in found
+    assert (
+        sum(asked(row) == rows[30]["question"] for row in rows_of(tmp_path / "out", found[rows[30]["question"]])) == 2
+    )
+
+
+def test_personal_data_is_masked_where_that_is_asked_for(tmp_path: Path) -> None:
+    rows = questions(30)
+    rows[3]["answer"] = "Write to ada.brix@mill-of-alba.org about it."
+    source = write_lines(tmp_path / "rows.jsonl", rows)
+    assert prepared(source, tmp_path / "plain")["stayed"] == {"personal_data": 1}
+    facts = prepared(source, tmp_path / "masked", mask_personal=True, format="jsonl")
+    texts = (tmp_path / "masked" / "data").glob("*.jsonl")
+    assert "Write to [EMAIL] about it." in "".join(path.read_text() for path in texts)
+    assert facts["changed"] == {"personal data masked": 1}
+    assert prepared(source, tmp_path / "dropped", drop=("personal_data",))["rejected"] == {"personal_data": 1}
+
+
+def test_keep_keeps_rows_in_which_a_fault_is_found(tmp_path: Path) -> None:
+    rows = questions(30)
+    rows[3]["answer"] = "Dear {{name}}, it is old."
+    facts = prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out", keep=("placeholder",))
+    assert (facts["rejected"], facts["stayed"]) == ({}, {"placeholder": 1})
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Texts with labels: three of one for one of the other, two of them of the same text and different labels."""
+    rows = [{"text": row["question"], "label": "near" if number % 4 else "far"}
+            for number, row in enumerate(questions(400))]  # fmt: skip
+    rows += [{"text": rows[5]["text"], "label": "far"}]
+    return write_lines(tmp_path / "rows.jsonl", rows)
+
+
+def test_labels_have_their_share_of_each_split_and_none_of_two_contradictory_ones_stays(
+    labelled: Path, tmp_path: Path
+) -> None:
+    facts = prepared(labelled, tmp_path / "out", format="jsonl")
+    assert facts["rejected"] == {"contradictory": 2}
+    assert facts["layout"]["columns"] == ["text", "label", "source"]
+    for name, count in (("train", 320), ("validation", 40), ("test", 40)):
+        labels = facts["labels"][name]
+        assert sum(labels.values()) == pytest.approx(count, abs=2)
+        assert labels["far"] / sum(labels.values()) == pytest.approx(0.25, abs=0.03)
+    reasons = [one["reasons"][0]["message"] for one in read_lines(tmp_path / "out" / "rejected.jsonl")]
+    assert reasons == [
+        "asks the same as row 401 of rows.jsonl, and has another answer.",
+        "asks the same as row 6 of rows.jsonl, and has another answer.",
+    ]
+
+
+def test_a_pair_that_another_row_turns_round_is_a_contradiction(tmp_path: Path) -> None:
+    rows = [{"prompt": row["question"], "chosen": row["answer"], "rejected": "I do not know."} for row in questions(30)]
+    rows.append(rows[2] | {"chosen": rows[2]["rejected"], "rejected": rows[2]["chosen"]})
+    assert prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out")["rejected"] == {"contradictory": 2}
+
+
+def test_open_questions_may_have_several_answers_which_stay_on_one_side(tmp_path: Path) -> None:
+    rows = questions(200)
+    rows += [row | {"answer": f"Nobody knows, says {number}."} for number, row in enumerate(rows[:40])]
+    facts = prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out", format="jsonl")
+    assert (facts["several_answers"], facts["rejected"]) == (80, {})
+    sides = [{asked(row) for row in rows_of(tmp_path / "out", name)} for name in SPLITS]
+    assert all(sides)
+    assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
+
+
+def test_no_test_question_is_nearly_a_training_question(tmp_path: Path, small_chunks: None) -> None:
+    rows = questions(300)
+    rows += [row | {"question": row["question"].replace(" the ", " that ", 1)} for row in rows[:150]]
+    facts = prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out", format="jsonl")
+    train, *held_out = ([tokens(asked(row)) for row in rows_of(tmp_path / "out", name)] for name in SPLITS)
+    assert max(jaccard(one, other) for one in train for side in held_out for other in side) < 0.8
+    assert facts["near_duplicates"] == 300
+    assert facts["leakage"]["near_in_train"] == 0
+    assert facts["leakage"]["compared_with_all"] == facts["rows"]["test"] > 30
+
+
+def test_the_check_for_leakage_sees_what_leaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = questions(200)
+    rows += [row | {"question": row["question"].replace(" the ", " that ", 1)} for row in rows]
+    rows += [row | {"answer": "Nobody knows."} for row in rows[:200]]
+
+    def blind(folders: Any, similarity: float, advance: Any) -> Any:
+        import numpy as np
+
+        from hf_finetune.curate.similar import Similar
+
+        return Similar(np.arange(600, dtype=np.int32), 0, 0, 600)
+
+    monkeypatch.setattr(curating, "find_similar", blind)
+    facts = prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out")
+    assert facts["leakage"]["near_in_train"] > 30
+    assert facts["leakage"]["prompts_in_train"] > 10
+
+
+def test_near_duplicates_leave_where_that_is_asked_for(tmp_path: Path) -> None:
+    rows = questions(50)
+    rows += [rows[3] | {"question": rows[3]["question"].replace(" the ", " that ", 1)}]
+    facts = prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out", drop=("near_duplicate",))
+    assert facts["rejected"] == {"near_duplicate": 1}
+    (told,) = read_lines(tmp_path / "out" / "rejected.jsonl")
+    assert "row 4 of rows.jsonl" in told["reasons"][0]["message"]
+
+
+def test_rows_of_one_group_stay_on_one_side(tmp_path: Path) -> None:
+    rows = [row | {"author": f"author {number % 40}"} for number, row in enumerate(questions(400))]
+    source = write_lines(tmp_path / "rows.jsonl", rows)
+    prepared(source, tmp_path / "out", group="author", format="jsonl")
+    author = {row["question"]: row["author"] for row in rows}
+    sides = [{author[asked(row)] for row in rows_of(tmp_path / "out", name)} for name in SPLITS]
+    assert sum(map(len, sides)) == 40
+    assert all(sides)
+    with pytest.raises(RecipeError, match=r"--group autor: rows.jsonl has no such column. Did you mean 'author'"):
+        prepared(source, tmp_path / "other", group="autor")
+
+
+def test_general_data_is_mixed_into_the_training_rows_alone_and_never_near_a_test_row(tmp_path: Path) -> None:
+    own = questions(300)
+    other = questions(200, seed=9)
+    leaks = [row | {"question": row["question"].replace(" the ", " that ", 1)} for row in own]
+    source = write_lines(tmp_path / "rows.jsonl", own)
+    general = write_lines(tmp_path / "general.jsonl", leaks + other)
+    plan = Plan((find_feed(str(source)), find_feed(str(general), 0.2)), format="jsonl")
+    facts = prepare_data(plan, tmp_path / "out", 1, say=lambda line: None)
+    train = rows_of(tmp_path / "out", "train")
+    mixed = [row for row in train if row["source"] == "general.jsonl"]
+    assert len(mixed) / len(train) == pytest.approx(0.2, abs=0.005)
+    (told,) = facts["mixed_in"]
+    assert told["rows"] == told["wanted"] == len(mixed)
+    held_out = [row for name in ("validation", "test") for row in rows_of(tmp_path / "out", name)]
+    assert {row["source"] for row in held_out} == {"rows.jsonl"}
+    assert told["near_test"] == facts["rejected"]["near_test"] == len(held_out)
+    assert max(jaccard(tokens(asked(a)), tokens(asked(b))) for a in mixed for b in held_out) < 0.8
+
+
+def test_the_boilerplate_of_all_questions_does_not_make_them_alike(tmp_path: Path) -> None:
+    head = "You are given a question about a town. Answer it in one sentence and name the book that it is told in.\n"
+    rows = [{"question": head + f"Why is {a}{number} so {b}?", "answer": f"Because of {number}."}
+            for number, (a, b) in enumerate((x, y) for x in "abcdefghij" for y in ("old", "far", "red"))]  # fmt: skip
+    facts = prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out")
+    assert facts["near_duplicates"] == 0
+    assert facts["is_split"]
+
+
+def test_rows_that_share_a_few_instructions_are_told_apart_by_their_answers(tmp_path: Path) -> None:
+    rows = [{"question": f"Tell me a story, number {n % 2}.", "answer": row["question"]}
+            for n, row in enumerate(questions(100))]  # fmt: skip
+    facts = prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out")
+    assert facts["is_split"]
+    assert facts["leakage"]["with_answers"]
+
+
+def test_too_few_rows_stay_in_one_split_and_that_is_told(tmp_path: Path) -> None:
+    facts = prepared(write_lines(tmp_path / "rows.jsonl", questions(6)), tmp_path / "out")
+    assert (facts["is_split"], facts["rows"]["train"], facts["rows"]["test"]) == (False, 6, 0)
+    assert "too few for three" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_where_no_row_can_be_learnt_from_the_reasons_are_told(tmp_path: Path) -> None:
+    rows = [row | {"answer": ""} for row in questions(12)]
+    with pytest.raises(RecipeError, match=r"none of its 12 rows can be learnt from \(empty_answer 12\).*\n.*row 1: "):
+        prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_lengths_are_told_in_tokens_of_the_base_and_rows_over_the_limit_are_counted(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    rows = questions(40)
+    rows[9]["answer"] = "word " * 900
+    source = write_lines(tmp_path / "rows.jsonl", rows)
+    facts = prepared(source, tmp_path / "out", base=str(tiny_base), max_tokens=800)
+    assert facts["stayed"] == {"too_long": 1}
+    assert "would be cut at 800" in facts["examples"]["too_long"][0]["message"]
+    lengths = facts["lengths"]["tokens"]["splits"]
+    assert max(own["longest"] for own in lengths.values()) > 800
+    assert 50 < lengths["train"]["median"] < 400
+    assert str(tiny_base) not in (tmp_path / "out" / "README.md").read_text()
+    dropped = prepared(source, tmp_path / "less", base=str(tiny_base), max_tokens=800, drop=("too_long",))
+    assert dropped["rejected"] == {"too_long": 1}
+
+
+def test_memory_of_a_chunk_is_bounded_by_characters_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(chunks, "CHARACTERS", 1000)
+    facts = prepared(write_lines(tmp_path / "rows.jsonl", questions(100)), tmp_path / "out")
+    assert facts["rows"]["kept"] == 100
+
+
+@pytest.mark.slow
+def test_one_two_and_three_workers_write_the_same_bytes(tmp_path: Path) -> None:
+    rows: list[Any] = questions(450)
+    rows[100] = dict(rows[10])
+    rows[200]["question"] = "  " + rows[200]["question"]
+    rows[300]["answer"] = ""
+    source = write_lines(tmp_path / "rows.jsonl", rows)
+    made = []
+    for workers in (1, 2, 3):
+        done = small_run(source, tmp_path / str(workers) / "out", "--workers", str(workers))
+        assert done.returncode == 0, done.stderr
+        made.append(content(tmp_path / str(workers) / "out"))
+    assert len(made[0]) == 8
+    assert made[0] == made[1] == made[2]
+
+
+SMALL = "from hf_finetune.curate import chunks; chunks.ROWS = 40; from hf_finetune.cli import main; main()"
+"""The program with chunks of forty rows."""
+SLOW = """
+import time
+from hf_finetune.curate import curating
+real = curating.write_chunk
+def late(*given):
+    time.sleep(0.15)
+    real(*given)
+curating.write_chunk = late
+"""
+"""Waits before each chunk."""
+
+
+def small_run(source: Path, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """The finished process of `prepare` with small chunks."""
+    return subprocess.run(command(source, folder, *words), capture_output=True, text=True, timeout=300, check=False)
+
+
+def command(source: Path, folder: Path, *words: str, slowly: bool = False) -> list[str]:
+    """What starts `prepare` with small chunks; `slowly` waits before each."""
+    program = f"{SLOW}{SMALL}" if slowly else SMALL
+    return [sys.executable, "-c", program, "prepare", str(source), "-o", str(folder), *words]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, number: signal.Signals) -> None:
+    source = write_lines(tmp_path / "rows.jsonl", questions(450))
+    whole, folder = tmp_path / "whole" / "out", tmp_path / "stopped" / "out"
+    assert small_run(source, whole, "--workers", "1").returncode == 0
+    with subprocess.Popen(
+        command(source, folder, "--workers", "1", slowly=True),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        made = work_folder(folder) / "chunks"
+        while not (made / "chunk-000002").is_dir():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert not folder.exists()
+    left = sorted(path.name for path in made.glob("chunk-*"))
+    assert 3 <= len(left) < 12
+    assert process.returncode != 0
+    if number != signal.SIGKILL:
+        assert "the same command goes on from here" in errors
+    done = small_run(source, folder, "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert f"goes on   with {len(left)} chunks" in done.stdout
+    assert content(folder) == content(whole)
+    assert not work_folder(folder).exists()
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    import psutil
+
+    source = write_lines(tmp_path / "rows.jsonl", questions(450))
+    with subprocess.Popen(command(source, tmp_path / "out", "--workers", "2"), stdout=subprocess.DEVNULL) as process:
+        parent = psutil.Process(process.pid)
+        while len(workers := parent.children(recursive=True)) < 3:  # and the one that tracks shared resources
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive
+    assert len(gone) == len(workers)
+
+
+def test_what_an_earlier_run_left_of_other_rows_is_not_used(tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "rows.jsonl", questions(30))
+    work = work_folder(tmp_path / "out")
+    (work / "chunks" / "chunk-000000").mkdir(parents=True)
+    (work / "plan.json").write_text('{"fingerprint": "of another"}')
+    said: list[str] = []
+    facts = prepare_data(plan_of(source), tmp_path / "out", 1, say=said.append)
+    assert facts["rows"]["kept"] == 30
+    assert "afresh" in said[0]
+
+
+def test_a_finished_data_set_is_told_and_another_one_is_not_replaced_unasked(tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "rows.jsonl", questions(30))
+    facts = prepared(source, tmp_path / "out")
+    stamp = (tmp_path / "out" / "data_card.json").stat().st_mtime_ns
+    assert prepared(source, tmp_path / "out") == read_json(tmp_path / "out" / "data_card.json") == facts
+    assert (tmp_path / "out" / "data_card.json").stat().st_mtime_ns == stamp
+    with pytest.raises(RecipeError, match="holds a data set of other sources or options"):
+        prepared(source, tmp_path / "out", seed=1)
+    again = prepare_data(plan_of(source, seed=1), tmp_path / "out", 1, overwrite=True, say=lambda line: None)
+    assert again["options"]["seed"] == 1
+
+
+def test_a_folder_that_is_somebody_elses_is_left_alone(tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "rows.jsonl", questions(30))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RecipeError, match="no data set that this command wrote"):
+        prepare_data(plan_of(source), tmp_path / "out", 1, overwrite=True)
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
+
+
+def test_another_seed_makes_another_split_and_the_order_of_rows_none(tmp_path: Path) -> None:
+    rows = questions(200)
+    prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "a", format="jsonl")
+    prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "b", format="jsonl", seed=1)
+    prepared(write_lines(tmp_path / "rows.jsonl", rows[::-1]), tmp_path / "c", format="jsonl")
+    tests = [{asked(row) for row in rows_of(tmp_path / name, "test")} for name in "abc"]
+    assert tests[0] == tests[2]
+    assert len(tests[0] & tests[1]) < 10
+
+
+def test_the_command_tells_what_it_found_and_what_comes_next(tmp_path: Path) -> None:
+    rows = questions(40)
+    rows[3]["answer"] = "Dear {{name}}, it is old."
+    write_lines(tmp_path / "rows.jsonl", rows)
+    done = run_cli("prepare", "rows.jsonl", "--workers", "1", "--strict", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "--strict: 1 row dropped; see prepared/rows/rejected.jsonl" in done.stderr
+    for told in (
+        "question and answer", "dropped   1 row: placeholder 1", "rows.jsonl, row 4:", "31 train, 4 validation, 4 test",
+        'datasets.load_dataset("prepared/rows")', "trl sft --dataset_name prepared/rows",
+    ):  # fmt: skip
+        assert told in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--max-tokens", "9"], "name it with --base MODEL"),
+        (["--mix", "rows.jsonl=2"], "shares lie between 0 and 1"),
+        (["--mix", "rows.jsonl"], "is not of the form NAME=VALUE"),
+        (["--license", "apache2"], "Did you mean 'apache-2.0'?"),
+        (["--keep", "x", "--drop", "x"], "both name x"),
+        (["--map", "prompt=nothing"], "nothing"),
+    ],
+)
+def test_a_wrong_option_is_told_before_anything_is_made(tmp_path: Path, words: list[str], told: str) -> None:
+    from click.testing import CliRunner
+
+    from hf_finetune.cli.prepare import prepare
+
+    write_lines(tmp_path / "rows.jsonl", questions(12))
+    given = [word.replace("rows.jsonl", str(tmp_path / "rows.jsonl")) for word in words]
+    result = CliRunner().invoke(prepare, [str(tmp_path / "rows.jsonl"), "-o", str(tmp_path / "out"), *given])
+    assert told in f"{result.output}{result.exception}"
+    assert result.exit_code != 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl"]
