@@ -9,6 +9,7 @@ import click
 from hf_finetune.cli.bench import bench
 from hf_finetune.cli.card import card
 from hf_finetune.cli.compare import compare
+from hf_finetune.cli.doctor import doctor
 from hf_finetune.cli.evaluate import evaluate
 from hf_finetune.cli.jobs import jobs
 from hf_finetune.cli.launch import launch
@@ -49,7 +50,7 @@ def commands() -> None:
 
 for command in (
     run, evaluate, merge, verify, card, push, compare, learning_curve, status, bench, launch, jobs, list_recipes, cat,
-    check, new, pin,
+    check, new, pin, doctor,
 ):  # fmt: skip
     commands.add_command(command)
 
