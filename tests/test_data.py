@@ -292,7 +292,7 @@ def test_a_suffix_in_capitals_is_the_same_suffix(tmp_path: Path) -> None:
     assert values_of(tmp_path, "ROWS.ZIP", zipped({"ROWS.JSONL": JSONL})) == ROWS
 
 
-@pytest.mark.parametrize("name", ["rows.xlsx", "rows"])
+@pytest.mark.parametrize("name", ["rows.docx", "rows"])
 def test_an_unknown_suffix_is_told_with_the_known_ones(tmp_path: Path, name: str) -> None:
     with pytest.raises(RecipeError, match=rf"{name}: .* is not a format read here\. Known: \.jsonl, \.json, \.csv"):
         records_of(tmp_path, name, "x")

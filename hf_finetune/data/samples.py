@@ -1,6 +1,7 @@
 """What rows of every layout come down to: a conversation to learn from; and what was found wrong with one."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -12,6 +13,8 @@ class Message:
 
     role: Role
     content: str
+    weight: float | None = None
+    """How much the loss on this turn counts, where the row says so: 0 is not learnt."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Sample:
     """Of a preference pair: the turns that stand in the place of the last ones and are the worse."""
     label: str | None = None
     """Of a classified text: its label, which the last turn says too."""
+    is_good: bool | None = None
+    """Of an answer that somebody rated: whether it is one to learn (KTO's label)."""
 
     @property
     def prompt(self) -> str:
@@ -34,6 +39,16 @@ class Sample:
     def completion(self) -> str:
         """The last turn: the answer."""
         return self.messages[-1].content if self.messages else ""
+
+    def with_texts(self, change: Callable[[str], str]) -> "Sample":
+        """The sample with every text changed; itself where none is."""
+        changed = replace(
+            self,
+            messages=tuple(replace(one, content=change(one.content)) for one in self.messages),
+            rejected=tuple(replace(one, content=change(one.content)) for one in self.rejected),
+            label=None if self.label is None else change(self.label),
+        )
+        return self if changed == self else changed
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Where rows come from: a data set on the Hub, pinned to a commit when it is read, or a file of the user's own."""
 
 import os
+import re
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from fnmatch import fnmatch
@@ -11,7 +12,27 @@ from hf_finetune.errors import RecipeError, nearest
 from hf_finetune.files import sha256
 from hf_finetune.resolve import explaining_refusals, resolve_commit
 
-READABLE = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".zip")
+TEXTUAL = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".ndjson")
+READABLE = (*TEXTUAL, ".parquet", ".arrow", ".feather", ".xlsx", ".zip")
+COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+"""Suffixes of compressors, with Arrow's names of them: before one stands that of a text."""
+BESIDE_ROWS = ("dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json")
+"""What `datasets` writes beside the rows of a data set."""
+
+
+def suffix_of(name: str) -> str:
+    """What a file's name ends with, in small letters: `.csv`, or `.csv.gz` with a compressor's suffix."""
+    path = Path(name.lower())
+    return f"{Path(path.stem).suffix}{path.suffix}" if path.suffix in COMPRESSED else path.suffix
+
+
+def is_readable(name: str) -> bool:
+    """Whether rows are read from files of such a name."""
+    suffix = suffix_of(name)
+    return suffix in READABLE or Path(suffix).stem in TEXTUAL and Path(suffix).suffix in COMPRESSED
+
+
+HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>[\w./*?\[\]-]+))?")
 
 
 @dataclass(frozen=True)
@@ -58,7 +79,10 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class LocalFile(Source):
-    """A file: jsonl, json, csv (its delimiter is found), parquet, `text@label` lines in a .txt, or one in a zip."""
+    """A file: jsonl, json, csv (its delimiter is found), parquet, Arrow, xlsx, `text@label` lines in a .txt; one in a zip.
+
+    Those that are text may be compressed: .gz, .zst, .bz2.
+    """
 
     path: str
     member: str | None = None
@@ -75,10 +99,41 @@ class LocalFile(Source):
         if path.is_dir():
             raise RecipeError(f"{self.path}: is a folder. Name a file of rows in it.")
         if not path.is_file():
-            siblings = [p.name for p in path.parent.glob("*") if p.suffix in READABLE] if path.parent.is_dir() else []
+            siblings = [p.name for p in path.parent.glob("*") if is_readable(p.name)] if path.parent.is_dir() else []
             hint = nearest(path.name, siblings) if siblings else "Check the path."
             raise RecipeError(f"{self.path}: there is no such file. {hint}")
         return Located((path,), path.name, member=self.member)
+
+
+@dataclass(frozen=True)
+class LocalFolder(Source):
+    """All readable files in a folder and those below it, in the order of their names; they must be of one kind."""
+
+    path: str
+
+    def identity(self) -> dict[str, Any]:
+        """The files' names and hashes: never their folder's."""
+        located = self.locate()
+        return {"files": {name: sha256(path) for path, name in located.file_names.items()}}
+
+    def locate(self) -> Located:
+        """The files; hidden ones, and those that `datasets` writes beside the rows, are no rows."""
+        folder = Path(self.path).expanduser()
+        if not folder.is_dir():
+            raise RecipeError(f"{self.path}: there is no such folder. Check the path.")
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and self._holds_rows(path, folder))
+        kinds = sorted({suffix_of(path.name) for path in files})
+        if not files:
+            raise RecipeError(f"{self.path}: holds no readable file. Known: {', '.join(READABLE)}.")
+        if len(kinds) > 1:
+            raise RecipeError(f"{self.path}: holds files of several kinds ({', '.join(kinds)}). Name the file to read.")
+        return Located(tuple(files), folder.absolute().name)
+
+    @staticmethod
+    def _holds_rows(path: Path, folder: Path) -> bool:
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        is_about = path.name in BESIDE_ROWS or path.stem.upper() in ("README", "LICENSE", "LICENCE")
+        return is_readable(path.name) and not is_hidden and not is_about
 
 
 @dataclass(frozen=True)
@@ -116,16 +171,35 @@ class HubDataset(Source):
         from huggingface_hub import HfApi
 
         listed = sorted(HfApi().list_repo_files(self.id, repo_type="dataset", revision=commit))
-        readable = [name for name in listed if Path(name).suffix in READABLE]
+        readable = [name for name in listed if is_readable(name) and Path(name).name not in BESIDE_ROWS]
         chosen = [name for name in readable if fnmatch(name, self.file or "*")]
         if not chosen:
             raise RecipeError(
                 f"data set {self.id!r}: no readable file matches {self.file or '*'!r}. "
                 f"It holds: {', '.join(listed) or 'nothing'}. Name one with HubDataset(file=...)."
             )
-        if len({Path(name).suffix for name in chosen}) > 1:
+        if len({suffix_of(name) for name in chosen}) > 1:
             raise RecipeError(
                 f"data set {self.id!r}: holds files of several kinds ({', '.join(chosen)}). "
                 f"Say which to read with HubDataset(file=...)."
             )
         return chosen
+
+
+def source_of(named: str) -> Source:
+    """What a user means by a path, or by a Hub id: `FILE`, `FOLDER`, `OWNER/NAME`, `OWNER/NAME@REVISION`.
+
+    Below an id a file or a pattern may stand: `OWNER/NAME/data/train-*.parquet`. What is on this disk goes first.
+
+    Raises:
+        RecipeError: when it can be neither.
+    """
+    path = Path(named).expanduser()
+    if path.is_dir():
+        return LocalFolder(named)
+    id_and_file = HUB_ID.fullmatch(named)
+    if path.is_file() or is_readable(named) and (id_and_file is None or id_and_file["file"] is None):
+        return LocalFile(named)
+    if id_and_file is None:
+        raise RecipeError(f"{named}: is no file, no folder and no Hub id (OWNER/NAME). Check the path.")
+    return HubDataset(id_and_file["id"], id_and_file["revision"] or "main", id_and_file["file"] or "")

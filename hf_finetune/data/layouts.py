@@ -1,0 +1,430 @@
+"""Columns of any usual data set -> conversations: which layout the rows have, and what each row says in it."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hf_finetune.data.records import Record
+from hf_finetune.data.samples import Finding, Message, Sample
+from hf_finetune.data.turns import NotTurns, is_turns, turns_of
+from hf_finetune.errors import RecipeError, nearest
+
+Kind = Literal[
+    "preference", "feedback", "messages", "sharegpt", "instruction", "prompt_completion", "question_answer",
+    "text_label", "text",
+]  # fmt: skip
+LOOKED_AT = 500
+"""Records from which the layout is told."""
+MOST_LABELS = 50
+"""Different labels up to which they can be a closed set."""
+
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "messages": ("messages",),
+    "conversations": ("conversations", "conversation"),
+    "instruction": ("instruction",),
+    "input": ("input", "context"),
+    "output": ("output", "response"),
+    "prompt": ("prompt",),
+    "completion": ("completion", "response", "answer", "output"),
+    "question": ("question", "query"),
+    "context": ("context",),
+    "answer": ("answer", "response", "answers"),
+    "chosen": ("chosen", "response_j", "chosen_response"),
+    "rejected": ("rejected", "response_k", "rejected_response"),
+    "text": ("text", "sentence", "content", "document", "review", "comment", "tweet", "body"),
+    "label": ("label", "labels", "category", "sentiment", "class", "intent", "rating"),
+    "system": ("system", "system_prompt"),
+    "history": ("history",),
+}
+"""What each field's column is called, the usual name first: it goes before the others."""
+
+KNOWN_COLUMNS = tuple(dict.fromkeys(name for names in SYNONYMS.values() for name in names))
+"""All names of columns that a layout has."""
+
+NEEDED: Mapping[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "preference": (("chosen", "rejected"), ("prompt", "question", "conversations", "instruction", "input", "system")),
+    "feedback": (("label",), ("prompt", "completion", "messages", "conversations", "system")),
+    "messages": (("messages",), ("system",)),
+    "sharegpt": (("conversations",), ("system",)),
+    "instruction": (("instruction", "output"), ("input", "system", "history")),
+    "prompt_completion": (("prompt", "completion"), ("system", "history")),
+    "question_answer": (("question", "answer"), ("context", "system")),
+    "text_label": (("text", "label"), ()),
+    "text": (("text",), ()),
+}
+"""Of each layout the fields that it must have and those that it may have, the most telling layout first."""
+
+CALLED: Mapping[Kind, str] = {
+    "preference": "preference pairs (chosen and rejected)",
+    "feedback": "rated answers (KTO)",
+    "messages": "chat messages (OpenAI's form)",
+    "sharegpt": "chat messages (ShareGPT's form)",
+    "instruction": "instruction, input and output (Alpaca's form)",
+    "prompt_completion": "prompt and completion",
+    "question_answer": "question and answer",
+    "text_label": "text and label",
+    "text": "text alone",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the columns of a source are, and how its rows are read."""
+
+    kind: Kind
+    columns: Mapping[str, str]
+    """The column, or the path such as `sentences.0.text`, that each field is in."""
+    reason: str
+    """A sentence on why it is this layout, and which columns are not used."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """The type that most values of a field have: a value of another is a fault."""
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """Of text and label: how often each label stands in the first records."""
+
+    def sample(self, record: Record) -> tuple[Sample | None, list[Finding]]:
+        """The conversation that a record is; none where its values cannot be one, and then why."""
+        try:
+            values = self._values(record)
+            sample = _READERS[self.kind](values)
+        except _Unfit as unfit:
+            return None, list(unfit.findings)
+        except NotTurns as unfit:
+            return None, [Finding(unfit.check, True, unfit.message, unfit.advice)]
+        return sample, []
+
+    def _values(self, record: Record) -> dict[str, Any]:
+        needed, _ = NEEDED[self.kind]
+        values: dict[str, Any] = {}
+        findings: list[Finding] = []
+        for name, column in self.columns.items():
+            value = value_at(record.values, column)
+            expected = self.types.get(name)
+            if value is None:
+                if name in needed and not has_column(record.values, column):
+                    findings.append(_missing(name, column, record))
+                values[name] = None
+            elif expected and type(value).__name__ != expected:
+                findings.append(_mixed(column, value, expected))
+            else:
+                values[name] = value
+        if findings:
+            raise _Unfit(*findings)
+        return values
+
+
+class _Unfit(Exception):
+    """A record that is no sample."""
+
+    def __init__(self, *findings: Finding) -> None:
+        super().__init__()
+        self.findings = findings
+
+
+def _missing(name: str, column: str, record: Record) -> Finding:
+    shown = ", ".join(map(str, record.values)) or "nothing"
+    meant = nearest(column, map(str, record.values))
+    hint = f" {meant}" if meant.startswith("Did") else ""
+    return Finding(
+        "missing_column",
+        True,
+        f"it has no {column!r} (it has {shown}).",
+        f"Give each row its {name}, or drop it.{hint}",
+    )
+
+
+def _mixed(column: str, value: Any, expected: str) -> Finding:
+    what = f"{column!r} is {str(value)[:40]!r}, of type {type(value).__name__}; in most rows it is {expected}."
+    return Finding("mixed_types", True, what, f"Write it as {expected}, as in the other rows.")
+
+
+def detect(records: Sequence[Record], mapping: Mapping[str, str] | None = None) -> Layout:
+    """The layout of a source, from its first records; `mapping` says of fields which column they are in.
+
+    Raises:
+        RecipeError: when no layout fits, or several do; or the mapping names what there is not.
+    """
+    if not records:
+        raise RecipeError("data: there are no rows to tell the layout from. Give some.")
+    records = records[:LOOKED_AT]
+    columns = _columns(records)
+    given = _checked_mapping(mapping or {}, columns, records)
+    fitting = [kind for kind in NEEDED if _fits(kind, given, columns, records)]
+    if not fitting:
+        raise _no_layout(records[0].file, columns, records)
+    kind = fitting[0]
+    found = _found(kind, given, columns)
+    _refuse_ambiguity(records[0].file, kind, fitting, found, given, columns)
+    labels = Counter(as_text(value_at(one.values, found["label"])) for one in records) if kind == "text_label" else {}
+    return Layout(kind, found, _reason(kind, found, columns), _types(found, records), dict(labels))
+
+
+def value_at(values: Mapping[str, Any], path: str) -> Any:
+    """The value of a column, or at a path of names and numbers with dots between; None where there is none."""
+    if path in values:
+        return values[path]
+    value: Any = values
+    for part in path.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value
+
+
+def has_column(values: Mapping[str, Any], path: str) -> bool:
+    """Whether a record has the column, be it empty, or a value at the path."""
+    return path in values or value_at(values, path) is not None
+
+
+def as_text(value: Any) -> str:
+    """A cell as a model is shown it: truth values and whole numbers as JSON writes them."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else value if isinstance(value, str) else str(value)
+
+
+# Which layout
+
+
+def _columns(records: Sequence[Record]) -> list[str]:
+    """The columns that at least half of the records have, in their order."""
+    counts = Counter(str(column) for record in records for column in record.values)
+    return [column for column, count in counts.items() if count * 2 >= len(records)]
+
+
+def _checked_mapping(mapping: Mapping[str, str], columns: Sequence[str], records: Sequence[Record]) -> dict[str, str]:
+    for name, column in mapping.items():
+        if name not in SYNONYMS:
+            raise RecipeError(f"--map {name}={column}: no field is called {name!r}. {nearest(name, SYNONYMS)}")
+        if column not in columns and all(value_at(one.values, column) is None for one in records):
+            raise RecipeError(f"--map {name}={column}: there is no column {column!r}. {nearest(column, columns)}")
+    return dict(mapping)
+
+
+def _candidates(name: str, given: Mapping[str, str], columns: Sequence[str]) -> list[str]:
+    """The columns that a field may be in: the usual name's alone where there is one."""
+    if name in given:
+        return [given[name]]
+    folded = {_folded(column): column for column in reversed(columns) if column not in given.values()}
+    usual, *others = SYNONYMS[name]
+    return [folded[usual]] if usual in folded else [folded[other] for other in others if other in folded]
+
+
+def _folded(column: str) -> str:
+    return re.sub(r"[\s-]+", "_", column.strip()).lower()
+
+
+def _found(kind: Kind, given: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in (*NEEDED[kind][0], *NEEDED[kind][1]):
+        free = [column for column in _candidates(name, given, columns) if column not in found.values()]
+        if free:
+            found[name] = free[0]
+    return found
+
+
+def _fits(kind: Kind, given: Mapping[str, str], columns: Sequence[str], records: Sequence[Record]) -> bool:
+    found = _found(kind, given, columns)
+    needed, optional = NEEDED[kind]
+    if any(name not in found for name in needed) or not set(given) <= {*needed, *optional}:
+        return False
+
+    def values(name: str) -> list[Any]:
+        return [value for one in records if (value := value_at(one.values, found[name])) is not None]
+
+    match kind:
+        case "messages" | "sharegpt":
+            return _mostly(is_turns, values(needed[0]))
+        case "feedback":
+            return _mostly(_is_truth, values("label")) and _has_rated_answer(found)
+        case "preference":
+            return bool(set(found) - {"chosen", "rejected", "system"}) or _mostly(is_turns, values("chosen"))
+        case "text_label":
+            return "label" in given or _is_closed(values("label"))
+        case _:
+            return not any(_mostly(is_turns, values(name)) for name in needed)
+
+
+def _mostly(test: Any, values: Sequence[Any]) -> bool:
+    return bool(values) and sum(map(bool, map(test, values))) * 2 > len(values)
+
+
+def _is_truth(value: Any) -> bool:
+    return isinstance(value, bool) or str(value).strip().lower() in ("true", "false")
+
+
+def _has_rated_answer(found: Mapping[str, str]) -> bool:
+    return {"prompt", "completion"} <= set(found) or "messages" in found or "conversations" in found
+
+
+def _is_closed(values: Sequence[Any]) -> bool:
+    """Whether values come from a closed set of short labels."""
+    labels = {as_text(value) for value in values}
+    return 1 < len(labels) <= min(MOST_LABELS, max(2, len(values) // 2)) and all(len(one) <= 60 for one in labels)
+
+
+def _types(found: Mapping[str, str], records: Sequence[Record]) -> dict[str, str]:
+    """The type that most values of each field have; none where they are all empty."""
+    types: dict[str, str] = {}
+    for name, column in found.items():
+        kinds = Counter(type(value_at(one.values, column)).__name__ for one in records)
+        del kinds["NoneType"]
+        if kinds:
+            types[name] = kinds.most_common(1)[0][0]
+    return types
+
+
+def _reason(kind: Kind, found: Mapping[str, str], columns: Sequence[str]) -> str:
+    told = [column if name == column else f"{column} (as {name})" for name, column in found.items()]
+    unused = [column for column in columns if column not in {path.split(".")[0] for path in found.values()}]
+    more = f"; not used: {', '.join(unused)}" if unused else ""
+    return f"{CALLED[kind]}, as the rows have {', '.join(told)}{more}."
+
+
+def _refuse_ambiguity(
+    file: str, kind: Kind, fitting: Sequence[Kind], found: Mapping[str, str], given: Mapping[str, str],
+    columns: Sequence[str],
+) -> None:  # fmt: skip
+    for name in found:
+        candidates = [
+            one for one in _candidates(name, given, columns) if one not in found.values() or one == found[name]
+        ]
+        if len(candidates) > 1:
+            raise RecipeError(
+                f"{file}: {' and '.join(map(repr, candidates))} could each be the {name} of {CALLED[kind]}. "
+                f"The columns are {', '.join(columns)}. Say which with --map {name}={candidates[0]}."
+            )
+    for other in fitting:
+        own = _found(other, given, columns)
+        if other not in ("text", "text_label", "feedback") and not set(own.values()) & set(found.values()):
+            raise RecipeError(
+                f"{file}: could be {CALLED[kind]} ({', '.join(found.values())}) or {CALLED[other]} "
+                f"({', '.join(own.values())}). Say which: {_as_options(found)}, or {_as_options(own)}."
+            )
+
+
+def _no_layout(file: str, columns: Sequence[str], records: Sequence[Record]) -> RecipeError:
+    texts = [
+        column for column in columns if _mostly(lambda v: isinstance(v, str), [r.values.get(column) for r in records])
+    ]
+    closed = [one for one in columns if _is_closed([r.values.get(one) for r in records])]
+    open_texts = [one for one in texts if one not in closed]
+    if len(open_texts) > 1:
+        guess = {"prompt": open_texts[0], "completion": open_texts[1]}
+    elif open_texts and closed:
+        guess = {"text": open_texts[0], "label": closed[0]}
+    else:
+        guess = {"prompt": "COLUMN", "completion": "COLUMN"}
+    return RecipeError(
+        f"{file}: no layout fits its columns ({', '.join(columns) or 'none that half of the rows have'}). "
+        f"Say which column is what, such as {_as_options(guess)}. Fields: {', '.join(SYNONYMS)}."
+    )
+
+
+def _as_options(found: Mapping[str, str]) -> str:
+    return " ".join(f"--map {name}={column}" for name, column in found.items())
+
+
+# What a row says
+
+
+def _with_system(values: Mapping[str, Any], *messages: Message) -> tuple[Message, ...]:
+    system = as_text(values.get("system"))
+    return (Message("system", system), *messages) if system.strip() else messages
+
+
+def _history(values: Mapping[str, Any]) -> list[Message]:
+    """Earlier questions and answers, as pairs."""
+    pairs = values.get("history") or []
+    if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        raise NotTurns("not_turns", "'history' is no list of pairs.", 'Write it as [["question", "answer"], ...].')
+    return [
+        turn for asked, told in pairs for turn in (Message("user", as_text(asked)), Message("assistant", as_text(told)))
+    ]
+
+
+def _joined(*parts: Any) -> str:
+    return "\n".join(text for part in parts if (text := as_text(part)).strip())
+
+
+def _turns(values: Mapping[str, Any], name: str) -> Sample:
+    return Sample(_with_system(values, *turns_of(values.get(name))))
+
+
+def _asked(values: Mapping[str, Any], asked: str, told: str) -> Sample:
+    question, answer = Message("user", asked), Message("assistant", told)
+    return Sample(_with_system(values, *_history(values), question, answer))
+
+
+def _text_label(values: Mapping[str, Any]) -> Sample:
+    label = as_text(values.get("label"))
+    return Sample((Message("user", as_text(values.get("text"))), Message("assistant", label)), label=label)
+
+
+def _answer_turns(value: Any) -> tuple[Message, ...]:
+    """What stands in the place of an answer: a text, a turn or turns."""
+    if isinstance(value, list | dict):
+        return turns_of(value if isinstance(value, list) else [value])
+    return (Message("assistant", as_text(value)),)
+
+
+def _question_turns(values: Mapping[str, Any]) -> tuple[Message, ...]:
+    turns = values.get("conversations")
+    if turns is not None:
+        return _with_system(values, *turns_of(turns))
+    prompt = values.get("prompt")
+    if isinstance(prompt, list):
+        return _with_system(values, *turns_of(prompt))
+    if prompt is None and all(values.get(name) is None for name in ("question", "instruction", "input")):
+        return _with_system(values)
+    return _with_system(
+        values, Message("user", _joined(prompt, values.get("question"), values.get("instruction"), values.get("input")))
+    )
+
+
+def _preference(values: Mapping[str, Any]) -> Sample:
+    question = _question_turns(values)
+    chosen, rejected = _answer_turns(values.get("chosen")), _answer_turns(values.get("rejected"))
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
+        shared += 1  # pairs that hold the whole conversation, the question too
+    if shared and question:
+        question = question if question[: len(chosen)] != chosen[:shared][-len(question) :] else ()
+    return Sample((*question, *chosen), rejected[shared:])
+
+
+def _feedback(values: Mapping[str, Any]) -> Sample:
+    label = values.get("label")
+    if not _is_truth(label):
+        raise _Unfit(Finding("no_rating", True, f"its label is {label!r}, not true or false.", "Rate the answer."))
+    turns = values.get("messages", values.get("conversations"))
+    if turns is None:
+        prompt = values.get("prompt")
+        asked = turns_of(prompt) if isinstance(prompt, list) else (Message("user", as_text(prompt)),)
+        turns = (*_with_system(values), *asked, *_answer_turns(values.get("completion")))
+    else:
+        turns = _with_system(values, *turns_of(turns))
+    return Sample(turns, is_good=str(label).strip().lower() == "true")
+
+
+_READERS = {
+    "preference": _preference,
+    "feedback": _feedback,
+    "messages": lambda values: _turns(values, "messages"),
+    "sharegpt": lambda values: _turns(values, "conversations"),
+    "instruction": lambda v: _asked(v, _joined(v.get("instruction"), v.get("input")), as_text(v.get("output"))),
+    "prompt_completion": lambda v: _prompt_completion(v),
+    "question_answer": lambda v: _asked(v, _joined(v.get("context"), v.get("question")), as_text(v.get("answer"))),
+    "text_label": _text_label,
+    "text": lambda values: Sample((Message("assistant", as_text(values.get("text"))),)),
+}
+
+
+def _prompt_completion(values: Mapping[str, Any]) -> Sample:
+    prompt = values.get("prompt")
+    asked = turns_of(prompt) if isinstance(prompt, list) else (*_history(values), Message("user", as_text(prompt)))
+    return Sample((*_with_system(values), *asked, *_answer_turns(values.get("completion"))))
