@@ -1,7 +1,7 @@
 """One row -> what is wrong with it, by small checks that each have a name and an advice.
 
-A fault spoils what is learnt, so that the row has to go; a warning is counted. What can only be told from all rows, such
-as duplicates, is told elsewhere.
+A fault spoils what is learnt, so that the row has to go; a warning is counted. What can only be told from all rows is
+told elsewhere: duplicates.
 """
 
 from collections import Counter
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import lru_cache
+from itertools import pairwise
 from statistics import median
 
 from hf_finetune.data.samples import Finding, Message, Sample
@@ -93,7 +94,7 @@ def turns(sample: Sample, expected: Expected) -> Iterator[Finding]:
     spoken = roles[1:] if roles[0] == "system" else roles
     if spoken[0] != "user" and len(sample.messages) > 1 and not (sample.rejected and spoken == ["assistant"]):
         yield Finding("first_turn", True, f"the first turn is the {spoken[0]}'s.", "Begin with the user's question.")
-    for number, (before, role) in enumerate(zip(roles, roles[1:], strict=False), 2):
+    for number, (before, role) in enumerate(pairwise(roles), 2):
         if role == "system":
             what = f"turn {number} is the system's, after other turns."
             yield Finding("role_order", True, what, "Put the system's turn first.")
@@ -212,7 +213,7 @@ def texts(sample: Sample, expected: Expected) -> Iterator[Finding]:
     for number, message in enumerate((*sample.messages, *sample.rejected)):
         is_answer = message.role == "assistant"
         for finding in faults_of_text(message.content, expected.has_personal, expected.region):
-            is_fault = finding.is_fault and is_answer or finding.check in ALWAYS_FAULTS
+            is_fault = (finding.is_fault and is_answer) or finding.check in ALWAYS_FAULTS
             if (finding.check, is_fault) not in told:
                 told.add((finding.check, is_fault))
                 what = f"{_place(sample, number)} {finding.message}"

@@ -74,7 +74,7 @@ def _begins_document(text: str) -> bool:
         value, end = DECODER.raw_decode(start)
     except ValueError as error:
         return start.startswith("[") and _is_cut(error, start)
-    return isinstance(value, list) and any(isinstance(one, dict) for one in value) or (
+    return (isinstance(value, list) and any(isinstance(one, dict) for one in value)) or (
         isinstance(value, dict) and "\n" in start[:end]
     )  # fmt: skip
 

@@ -4,17 +4,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from hf_finetune.data.conversations import Kind, as_text, conversation, is_truth
 from hf_finetune.data.records import Record
-from hf_finetune.data.samples import Finding, Message, Sample
-from hf_finetune.data.turns import NotTurns, is_turns, turns_of
+from hf_finetune.data.samples import Finding, Sample
+from hf_finetune.data.turns import NotTurns, is_turns
 from hf_finetune.errors import RecipeError, nearest
 
-Kind = Literal[
-    "preference", "feedback", "messages", "sharegpt", "instruction", "prompt_completion", "question_answer",
-    "text_label", "text",
-]  # fmt: skip
 LOOKED_AT = 500
 """Records from which the layout is told."""
 MOST_LABELS = 50
@@ -79,47 +76,33 @@ class Layout:
     reason: str
     """A sentence on why it is this layout, and which columns are not used."""
     types: Mapping[str, str] = field(default_factory=dict)
-    """The type that most values of a field have: a value of another is a fault."""
+    """Of each field what sort of value most rows have: another is a fault."""
     labels: Mapping[str, int] = field(default_factory=dict)
     """Of text and label: how often each label stands in the first records."""
 
     def sample(self, record: Record) -> tuple[Sample | None, list[Finding]]:
         """The conversation that a record is; none where its values cannot be one, and then why."""
+        values, faults = self._values(record)
+        if faults:
+            return None, faults
         try:
-            values = self._values(record)
-            sample = _READERS[self.kind](values)
-        except _Unfit as unfit:
-            return None, list(unfit.findings)
-        except NotTurns as unfit:
-            return None, [Finding(unfit.check, True, unfit.message, unfit.advice)]
-        return sample, []
+            return conversation(self.kind, values), []
+        except NotTurns as error:
+            return None, [Finding(error.check, True, error.message, error.advice)]
 
-    def _values(self, record: Record) -> dict[str, Any]:
-        needed, _ = NEEDED[self.kind]
+    def _values(self, record: Record) -> tuple[dict[str, Any], list[Finding]]:
+        """The record's values under the names of the fields, and what is wrong with them."""
         values: dict[str, Any] = {}
-        findings: list[Finding] = []
+        faults: list[Finding] = []
         for name, column in self.columns.items():
-            value = value_at(record.values, column)
+            value = values[name] = value_at(record.values, column)
             expected = self.types.get(name)
             if value is None:
-                if name in needed and not has_column(record.values, column):
-                    findings.append(_missing(name, column, record))
-                values[name] = None
-            elif expected and type(value).__name__ != expected:
-                findings.append(_mixed(column, value, expected))
-            else:
-                values[name] = value
-        if findings:
-            raise _Unfit(*findings)
-        return values
-
-
-class _Unfit(Exception):
-    """A record that is no sample."""
-
-    def __init__(self, *findings: Finding) -> None:
-        super().__init__()
-        self.findings = findings
+                if name in NEEDED[self.kind][0] and not has_column(record.values, column):
+                    faults.append(_missing(name, column, record))
+            elif expected and kind_of(value) != expected:
+                faults.append(_mixed(column, value, expected))
+        return values, faults
 
 
 def _missing(name: str, column: str, record: Record) -> Finding:
@@ -135,8 +118,14 @@ def _missing(name: str, column: str, record: Record) -> Finding:
 
 
 def _mixed(column: str, value: Any, expected: str) -> Finding:
-    what = f"{column!r} is {str(value)[:40]!r}, of type {type(value).__name__}; in most rows it is {expected}."
-    return Finding("mixed_types", True, what, f"Write it as {expected}, as in the other rows.")
+    what = f"{column!r} is {kind_of(value)}, {str(value)[:40]!r}; in most rows it is {expected}."
+    return Finding("mixed_types", True, what, f"Write {expected}, as in the other rows.")
+
+
+def kind_of(value: Any) -> str:
+    """What sort of value one is, in words."""
+    kinds = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return kinds.get(type(value), type(value).__name__)
 
 
 def detect(records: Sequence[Record], mapping: Mapping[str, str] | None = None) -> Layout:
@@ -178,13 +167,6 @@ def value_at(values: Mapping[str, Any], path: str) -> Any:
 def has_column(values: Mapping[str, Any], path: str) -> bool:
     """Whether a record has the column, be it empty, or a value at the path."""
     return path in values or value_at(values, path) is not None
-
-
-def as_text(value: Any) -> str:
-    """A cell as a model is shown it: truth values and whole numbers as JSON writes them."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else value if isinstance(value, str) else str(value)
 
 
 # Which layout
@@ -240,7 +222,7 @@ def _fits(kind: Kind, given: Mapping[str, str], columns: Sequence[str], records:
         case "messages" | "sharegpt":
             return _mostly(is_turns, values(needed[0]))
         case "feedback":
-            return _mostly(_is_truth, values("label")) and _has_rated_answer(found)
+            return _mostly(is_truth, values("label")) and _has_rated_answer(found)
         case "preference":
             return bool(set(found) - {"chosen", "rejected", "system"}) or _mostly(is_turns, values("chosen"))
         case "text_label":
@@ -251,10 +233,6 @@ def _fits(kind: Kind, given: Mapping[str, str], columns: Sequence[str], records:
 
 def _mostly(test: Any, values: Sequence[Any]) -> bool:
     return bool(values) and sum(map(bool, map(test, values))) * 2 > len(values)
-
-
-def _is_truth(value: Any) -> bool:
-    return isinstance(value, bool) or str(value).strip().lower() in ("true", "false")
 
 
 def _has_rated_answer(found: Mapping[str, str]) -> bool:
@@ -268,11 +246,11 @@ def _is_closed(values: Sequence[Any]) -> bool:
 
 
 def _types(found: Mapping[str, str], records: Sequence[Record]) -> dict[str, str]:
-    """The type that most values of each field have; none where they are all empty."""
+    """Of each field what sort of value most rows have; nothing where all are empty."""
     types: dict[str, str] = {}
     for name, column in found.items():
-        kinds = Counter(type(value_at(one.values, column)).__name__ for one in records)
-        del kinds["NoneType"]
+        values = (value_at(one.values, column) for one in records)
+        kinds = Counter(kind_of(value) for value in values if value is not None)
         if kinds:
             types[name] = kinds.most_common(1)[0][0]
     return types
@@ -327,104 +305,3 @@ def _no_layout(file: str, columns: Sequence[str], records: Sequence[Record]) -> 
 
 def _as_options(found: Mapping[str, str]) -> str:
     return " ".join(f"--map {name}={column}" for name, column in found.items())
-
-
-# What a row says
-
-
-def _with_system(values: Mapping[str, Any], *messages: Message) -> tuple[Message, ...]:
-    system = as_text(values.get("system"))
-    return (Message("system", system), *messages) if system.strip() else messages
-
-
-def _history(values: Mapping[str, Any]) -> list[Message]:
-    """Earlier questions and answers, as pairs."""
-    pairs = values.get("history") or []
-    if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
-        raise NotTurns("not_turns", "'history' is no list of pairs.", 'Write it as [["question", "answer"], ...].')
-    return [
-        turn for asked, told in pairs for turn in (Message("user", as_text(asked)), Message("assistant", as_text(told)))
-    ]
-
-
-def _joined(*parts: Any) -> str:
-    return "\n".join(text for part in parts if (text := as_text(part)).strip())
-
-
-def _turns(values: Mapping[str, Any], name: str) -> Sample:
-    return Sample(_with_system(values, *turns_of(values.get(name))))
-
-
-def _asked(values: Mapping[str, Any], asked: str, told: str) -> Sample:
-    question, answer = Message("user", asked), Message("assistant", told)
-    return Sample(_with_system(values, *_history(values), question, answer))
-
-
-def _text_label(values: Mapping[str, Any]) -> Sample:
-    label = as_text(values.get("label"))
-    return Sample((Message("user", as_text(values.get("text"))), Message("assistant", label)), label=label)
-
-
-def _answer_turns(value: Any) -> tuple[Message, ...]:
-    """What stands in the place of an answer: a text, a turn or turns."""
-    if isinstance(value, list | dict):
-        return turns_of(value if isinstance(value, list) else [value])
-    return (Message("assistant", as_text(value)),)
-
-
-def _question_turns(values: Mapping[str, Any]) -> tuple[Message, ...]:
-    turns = values.get("conversations")
-    if turns is not None:
-        return _with_system(values, *turns_of(turns))
-    prompt = values.get("prompt")
-    if isinstance(prompt, list):
-        return _with_system(values, *turns_of(prompt))
-    if prompt is None and all(values.get(name) is None for name in ("question", "instruction", "input")):
-        return _with_system(values)
-    return _with_system(
-        values, Message("user", _joined(prompt, values.get("question"), values.get("instruction"), values.get("input")))
-    )
-
-
-def _preference(values: Mapping[str, Any]) -> Sample:
-    question = _question_turns(values)
-    chosen, rejected = _answer_turns(values.get("chosen")), _answer_turns(values.get("rejected"))
-    shared = 0
-    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
-        shared += 1  # pairs that hold the whole conversation, the question too
-    if shared and question:
-        question = question if question[: len(chosen)] != chosen[:shared][-len(question) :] else ()
-    return Sample((*question, *chosen), rejected[shared:])
-
-
-def _feedback(values: Mapping[str, Any]) -> Sample:
-    label = values.get("label")
-    if not _is_truth(label):
-        raise _Unfit(Finding("no_rating", True, f"its label is {label!r}, not true or false.", "Rate the answer."))
-    turns = values.get("messages", values.get("conversations"))
-    if turns is None:
-        prompt = values.get("prompt")
-        asked = turns_of(prompt) if isinstance(prompt, list) else (Message("user", as_text(prompt)),)
-        turns = (*_with_system(values), *asked, *_answer_turns(values.get("completion")))
-    else:
-        turns = _with_system(values, *turns_of(turns))
-    return Sample(turns, is_good=str(label).strip().lower() == "true")
-
-
-_READERS = {
-    "preference": _preference,
-    "feedback": _feedback,
-    "messages": lambda values: _turns(values, "messages"),
-    "sharegpt": lambda values: _turns(values, "conversations"),
-    "instruction": lambda v: _asked(v, _joined(v.get("instruction"), v.get("input")), as_text(v.get("output"))),
-    "prompt_completion": lambda v: _prompt_completion(v),
-    "question_answer": lambda v: _asked(v, _joined(v.get("context"), v.get("question")), as_text(v.get("answer"))),
-    "text_label": _text_label,
-    "text": lambda values: Sample((Message("assistant", as_text(values.get("text"))),)),
-}
-
-
-def _prompt_completion(values: Mapping[str, Any]) -> Sample:
-    prompt = values.get("prompt")
-    asked = turns_of(prompt) if isinstance(prompt, list) else (*_history(values), Message("user", as_text(prompt)))
-    return Sample((*_with_system(values), *asked, *_answer_turns(values.get("completion"))))

@@ -29,7 +29,7 @@ def suffix_of(name: str) -> str:
 def is_readable(name: str) -> bool:
     """Whether rows are read from files of such a name."""
     suffix = suffix_of(name)
-    return suffix in READABLE or Path(suffix).stem in TEXTUAL and Path(suffix).suffix in COMPRESSED
+    return suffix in READABLE or (Path(suffix).stem in TEXTUAL and Path(suffix).suffix in COMPRESSED)
 
 
 HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>[\w./*?\[\]-]+))?")
@@ -79,9 +79,9 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class LocalFile(Source):
-    """A file: jsonl, json, csv (its delimiter is found), parquet, Arrow, xlsx, `text@label` lines in a .txt; one in a zip.
+    """A file: jsonl, json, csv (its delimiter is found), parquet, Arrow, xlsx, or `text@label` lines in a .txt.
 
-    Those that are text may be compressed: .gz, .zst, .bz2.
+    Those that are text may be compressed (.gz, .zst, .bz2), and one may lie in a .zip.
     """
 
     path: str
@@ -198,7 +198,7 @@ def source_of(named: str) -> Source:
     if path.is_dir():
         return LocalFolder(named)
     id_and_file = HUB_ID.fullmatch(named)
-    if path.is_file() or is_readable(named) and (id_and_file is None or id_and_file["file"] is None):
+    if path.is_file() or (is_readable(named) and (id_and_file is None or id_and_file["file"] is None)):
         return LocalFile(named)
     if id_and_file is None:
         raise RecipeError(f"{named}: is no file, no folder and no Hub id (OWNER/NAME). Check the path.")

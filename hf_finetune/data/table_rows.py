@@ -63,7 +63,7 @@ def xlsx_rows(name: str, file: BinaryIO) -> Read:
     try:
         with warnings.catch_warnings(action="ignore"):  # of what a workbook may hold and no row is
             book = load_workbook(_seekable(file), read_only=True, data_only=True)
-    except Exception as error:  # noqa: BLE001  # whatever its XML makes openpyxl raise
+    except Exception as error:  # whatever its XML makes openpyxl raise
         raise _not_whole(name, "xlsx", error) from error
     read = ""
     for sheet in book.worksheets:

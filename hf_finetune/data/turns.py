@@ -42,6 +42,8 @@ def turns_of(value: Any) -> tuple[Message, ...]:
         NotTurns: when it is none.
     """
     value = _unpacked(value)
+    if not value:
+        raise NotTurns("missing_turn", "the conversation has no turns.", "Add them, or drop the row.")
     if not isinstance(value, list):
         what = f"the conversation is {type(value).__name__}: {str(value)[:40]!r}."
         raise NotTurns("not_turns", what, 'Write it as a list of turns, {"role": ..., "content": ...} each.')
@@ -71,7 +73,7 @@ def _message(number: int, turn: Any) -> Message:
     role = ROLES.get(named.strip().lower()) if isinstance(named, str) else None
     if role is None:
         what = f"turn {number} has the role {named!r}."
-        raise NotTurns("unknown_role", what, f"{nearest(str(named), ROLES)}")
+        raise NotTurns("unknown_role", what, nearest(str(named), ROLES))
     content = turn.get(_key(turn, CONTENT_KEYS))
     if not content and (turn.get("tool_calls") or turn.get("function_call")):
         what = f"turn {number} is a tool call, which is not read."
