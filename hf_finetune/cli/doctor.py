@@ -31,8 +31,8 @@ WIDTH = 100
 COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
 MARKS = "⟦", "⟧"
 """What stands around the tokens that carry loss, where there are no colours."""
-MOST_SHOWN = 700
-"""Characters of a shown row that carry no loss, and as many that do."""
+MOST_SHOWN = 360
+"""Characters that are shown of a long stretch."""
 
 
 @click.command()

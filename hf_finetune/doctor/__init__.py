@@ -9,6 +9,7 @@ from hf_finetune.doctor import (
     device,
     hub,
     lengths,
+    row_checks,
     settings,
     software,
     tokenizer,
@@ -20,6 +21,8 @@ from hf_finetune.doctor.examination import Area, lines_of
 from hf_finetune.doctor.line import Line
 from hf_finetune.doctor.subject import Subject
 from hf_finetune.errors import RecipeError, plural
+
+__all__ = ["AREAS", "BEFORE_ROWS", "BEFORE_TRAINING", "Area", "Line", "Subject", "examine", "notes_of"]
 
 AREAS = (
     Area("environment", (
@@ -39,8 +42,8 @@ AREAS = (
         tokenizer.markers, tokenizer.system, tokenizer.double_bos, tokenizer.prompts_differ,
     )),
     Area("data", (
-        data.rows, data.columns, data.duplicates, data.balance, data.leakage, data.measured, contract.contract_on_data,
-        data.data_licence, base.licence,
+        data.rows, data.columns, row_checks.single_rows, data.duplicates, data.balance, data.leakage, data.measured,
+        contract.contract_on_data, data.data_licence, base.licence,
     )),
     Area("training", (
         training.encoded, training.supervised, training.unknown, training.read_back, training.choices_differ,

@@ -16,8 +16,8 @@ MANY = 5_000
 """Rows from which only a part is tokenised here."""
 SPREAD, LONGEST = 1_500, 500
 """Of many training rows: how many are tokenised all over them, and of the longest."""
-SHOWN = 2
-"""Rows that are shown."""
+SHOWN, LONG = 2, 600
+"""Rows that are shown, and characters from which one is enough."""
 OFTEN_UNKNOWN = 0.01
 
 
@@ -122,7 +122,8 @@ def shown(subject: Subject) -> list[Shown]:
     if subject.encoded is None or subject.chat is None:
         return []
     pairs = zip(subject.encoded.train_lines, subject.encoded.train, strict=True)
-    return [Shown(line, pieces_of(subject.chat, row)) for line, row in list(pairs)[:SHOWN]]
+    rows = [Shown(line, pieces_of(subject.chat, row)) for line, row in list(pairs)[:SHOWN]]
+    return rows[:1] if sum(len(text) for text, _ in rows[0].pieces) > LONG else rows
 
 
 def pieces_of(chat: ChatFormat, row: Mapping[str, Sequence[int]]) -> tuple[tuple[str, bool], ...]:

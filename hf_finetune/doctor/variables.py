@@ -111,7 +111,6 @@ def launcher(subject: Subject) -> Iterator[Line]:
 
 def accelerate_config(subject: Subject) -> Iterator[Line]:
     """Whether the user's own accelerate config, which `accelerate launch` reads, fits this machine."""
-    import torch
     import yaml
     from huggingface_hub import constants
 
@@ -129,6 +128,10 @@ def accelerate_config(subject: Subject) -> Iterator[Line]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RecipeError(f"{file}: cannot be read ({error}). Write it again with accelerate config.") from error
     asked = int(config.get("num_processes") or 1) if isinstance(config, dict) else 1
+    if asked == 1:
+        return
+    import torch
+
     gpus = torch.cuda.device_count()
     if asked > max(1, gpus):
         yield fault(
