@@ -1,11 +1,11 @@
 """JSON and JSON lines -> records, one after the other; what is broken is told with its line, and reading goes on."""
 
 import json
-import re
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any, TextIO
 
+from hf_finetune.data.json_text import DECODER, JsonText, is_cut
 from hf_finetune.data.records import SHOWN, Broken, Record
 
 Read = Iterator[Record | Broken]
@@ -13,12 +13,8 @@ Read = Iterator[Record | Broken]
 HEAD_LINES = 200
 HEAD = 4 * 2**20
 """Characters within which the first value of a file must end to be looked at as a whole."""
-LOOK = 64 * 2**20
-"""Characters after a broken record in which the next one is looked for."""
 COMMENT = ("#", "//", "--", "/*")
 TURN_KEYS = ({"role", "content"}, {"from", "value"})
-DECODER = json.JSONDecoder()
-BETWEEN = re.compile(r"[\s,]*")
 
 
 def json_lines(name: str, file: TextIO) -> Read:
@@ -27,14 +23,14 @@ def json_lines(name: str, file: TextIO) -> Read:
     if not _holds_lines(head, fewest=1) and _begins_document("".join(head)):
         yield from _document(name, JsonText(file, "".join(head)))
     else:
-        yield from _lines(name, chain(head, file))
+        yield from _lines(name, _all_lines(head, file))
 
 
 def json_document(name: str, file: TextIO) -> Read:
     """A record for each row of the list, or of the list in an object; for each value where there are several."""
     head = _head(file)
     if _holds_lines(head, fewest=2):
-        yield from _lines(name, chain(head, file))
+        yield from _lines(name, _all_lines(head, file))
     else:
         yield from _document(name, JsonText(file, "".join(head)))
 
@@ -49,6 +45,12 @@ def _head(file: TextIO) -> list[str]:
         if size >= HEAD:
             break
     return lines
+
+
+def _all_lines(head: list[str], file: TextIO) -> Iterator[str]:
+    """The head's lines, of which the last may have been cut, and all after them."""
+    whole = [head[-1] + file.readline()] if head and not head[-1].endswith("\n") else head[-1:]
+    return chain(head[:-1], whole, file)
 
 
 def _holds_lines(lines: list[str], fewest: int) -> bool:
@@ -73,7 +75,7 @@ def _begins_document(text: str) -> bool:
     try:
         value, end = DECODER.raw_decode(start)
     except ValueError as error:
-        return start.startswith("[") and _is_cut(error, start)
+        return start.startswith("[") and is_cut(error, start)
     return (isinstance(value, list) and any(isinstance(one, dict) for one in value)) or (
         isinstance(value, dict) and "\n" in start[:end]
     )  # fmt: skip
@@ -125,7 +127,7 @@ def _advice(text: str, column: int) -> str:
     return "Mend that line, or take it out."
 
 
-def _document(name: str, text: "JsonText") -> Read:
+def _document(name: str, text: JsonText) -> Read:
     first = text.peek()
     if first == "[":
         text.step()
@@ -136,13 +138,18 @@ def _document(name: str, text: "JsonText") -> Read:
         yield from _values(name, text)
 
 
-def _values(name: str, text: "JsonText") -> Read:
+def _values(name: str, text: JsonText) -> Read:
     """One value, or several, each of which is a row then."""
     try:
         value = text.value()
     except ValueError as error:
         yield text.broken(name, 1, error)
-        return
+    else:
+        yield from _after_first(name, text, value)
+
+
+def _after_first(name: str, text: JsonText, value: Any) -> Read:
+    """The rows in the one value of a file; where others follow, each value is a row."""
     if not text.peek():
         yield from _rows_of(name, value)
         return
@@ -184,7 +191,7 @@ def _is_row(value: dict[str, Any], lists: dict[str, Any]) -> bool:
     return bool(lists) or sum(isinstance(one, str) for one in value.values()) > 1
 
 
-def _elements(name: str, text: "JsonText", number: int = 1, known: set[str] | None = None) -> Read:
+def _elements(name: str, text: JsonText, number: int = 1, known: set[str] | None = None) -> Read:
     """The rows of a list from its next one on, up to its end or the file's."""
     known = known or set()
     while text.between() not in ("", "]"):
@@ -193,7 +200,7 @@ def _elements(name: str, text: "JsonText", number: int = 1, known: set[str] | No
             value = text.value()
         except ValueError as error:
             yield text.broken(name, number, error)
-            if not text.find_object(known):
+            if not text.pass_broken() and not text.find_object(known):
                 return
         else:
             yield _row(name, number, value, start)
@@ -203,143 +210,25 @@ def _elements(name: str, text: "JsonText", number: int = 1, known: set[str] | No
         text.step()
 
 
-def _list_of_object(name: str, text: "JsonText") -> Read:
-    """The rows of the first list of objects in an object that is too large to be read as a whole."""
+def _list_of_object(name: str, text: JsonText) -> Read:
+    """The rows of the first list of objects in an object that is too large to be looked at as a whole."""
     chosen = ""
+    others: dict[str, Any] = {}
     text.step()
     try:
         while text.between() not in ("", "}"):
-            key = text.value()
-            if text.peek() != ":":
-                raise json.JSONDecodeError("Expecting ':' delimiter", text.text, text.position)
-            text.step()
+            key = text.key()
             if text.peek() == "[" and text.peek(1) == "{" and not chosen:
                 chosen = key
                 text.step()
                 yield from _elements(name, text)
             elif isinstance(value := text.value(), list) and value and isinstance(value[0], dict):
                 yield _not_read(name, key, chosen)
+            else:
+                others[key] = value
     except ValueError as error:
         yield text.broken(name, 0, error)
-
-
-def _is_cut(error: ValueError, text: str) -> bool:
-    """Whether JSON failed because the text ends too early."""
-    if not isinstance(error, json.JSONDecodeError):
-        return False
-    return error.pos >= len(text.rstrip()) - 8 or error.msg.startswith("Unterminated string")
-
-
-class JsonText:
-    """JSON that is read piece by piece: what was used is forgotten."""
-
-    def __init__(self, file: TextIO, text: str = "") -> None:
-        self.file, self.text = file, text.removeprefix("\ufeff")
-        self.position = 0
-        self.start = 0
-        """Where the value begins that was read last."""
-        self.lines_before = 0
-        self.column_before = 0
-
-    def more(self, size: int = 0) -> bool:
-        """Whether there was more to read; by default as much again as is kept, so that long values cost no more."""
-        piece = self.file.read(max(size, 2**20, len(self.text) - self.position))
-        if not piece:
-            return False
-        used = self.text[: self.position]
-        self.lines_before += used.count("\n")
-        end = used.rfind("\n")
-        self.column_before = len(used) - end - 1 if end >= 0 else self.column_before + len(used)
-        self.text = self.text[self.position :] + piece
-        self.position = 0
-        return True
-
-    def can_end_within(self, size: int) -> bool:
-        """Whether the next value, or the file, ends within so many characters, or is broken."""
-        while len(self.text) - self.position < size and self.more(size):
-            pass
-        if len(self.text) - self.position < size:
-            return True
-        try:
-            DECODER.raw_decode(self.text, self.position)
-        except ValueError as error:
-            return not _is_cut(error, self.text)
-        return True
-
-    def peek(self, ahead: int = 0) -> str:
-        """The next character that is no space, or the one so many after it; empty at the end."""
-        return self._next(re.compile(r"\s*"), ahead)
-
-    def between(self) -> str:
-        """The next character that is neither space nor comma."""
-        return self._next(BETWEEN, 0)
-
-    def _next(self, passed: re.Pattern[str], ahead: int) -> str:
-        while True:
-            found = passed.match(self.text, self.position)
-            self.position = found.end() if found else self.position
-            rest = self.text[self.position : self.position + 4096]
-            rest = rest[:1] + rest[1:].lstrip() if ahead else rest
-            if len(rest) > ahead or not self.more():
-                return rest[ahead : ahead + 1]
-
-    def step(self) -> None:
-        """Passes over one character."""
-        self.position += 1
-
-    def value(self) -> Any:
-        """The next JSON value.
-
-        Raises:
-            ValueError: when it is none; the position stays before it.
-        """
-        self.peek()
-        while True:
-            try:
-                value, end = DECODER.raw_decode(self.text, self.position)
-            except ValueError as error:
-                if not _is_cut(error, self.text) or not self.more():
-                    raise
-            else:
-                self.start, self.position = self.position, end
-                return value
-
-    def find_object(self, known: set[str]) -> bool:
-        """Whether there is another object after a broken one: then it is the next value.
-
-        It has the keys of those before, and begins a line where the broken one does, as deep.
-        """
-        line = self.text[self.text.rfind("\n", 0, self.position) + 1 : self.position]
-        before = f"\n{line}" if not line.strip() and self.position > len(line) else ""
-        self.position += 1
-        looked = 0
-        while looked < LOOK:
-            at = self.text.find(before + "{", self.position)
-            if at < 0:
-                looked += len(self.text) - self.position
-                self.position = max(self.position, len(self.text) - len(before))
-                if not self.more():
-                    return False
-                continue
-            self.position = at + len(before)
-            try:
-                value = self.value()
-            except ValueError:
-                self.position += 1
-                continue
-            if len(known & set(value)) * 2 >= len(known):
-                self.position = self.start
-                return True
-        return False
-
-    def broken(self, name: str, number: int, error: ValueError) -> Broken:
-        """What is told of the value at this position."""
-        at = getattr(error, "pos", self.position)
-        before = self.text[:at]
-        line = self.lines_before + before.count("\n") + 1
-        end = before.rfind("\n")
-        column = at - end if end >= 0 else self.column_before + at + 1
-        message = getattr(error, "msg", str(error))
-        shown = self.text[self.position : self.position + SHOWN].strip()
-        what = f"is not JSON ({message} at line {line}, column {column})."
-        return Broken(name, number, "broken_json", what, "Mend that line.", line, column, shown)
+        return
+    text.step()
+    if not chosen:
+        yield from _after_first(name, text, others)

@@ -225,8 +225,11 @@ def _fits(kind: Kind, given: Mapping[str, str], columns: Sequence[str], records:
             return _mostly(is_truth, values("label")) and _has_rated_answer(found)
         case "preference":
             return bool(set(found) - {"chosen", "rejected", "system"}) or _mostly(is_turns, values("chosen"))
+        case "prompt_completion":
+            return True
         case "text_label":
-            return "label" in given or _is_closed(values("label"))
+            is_label = "label" in given or found["label"] == "label"  # then one may stand in all of the first rows
+            return _is_closed(values("label"), fewest=1 if is_label else 2)
         case _:
             return not any(_mostly(is_turns, values(name)) for name in needed)
 
@@ -239,10 +242,10 @@ def _has_rated_answer(found: Mapping[str, str]) -> bool:
     return {"prompt", "completion"} <= set(found) or "messages" in found or "conversations" in found
 
 
-def _is_closed(values: Sequence[Any]) -> bool:
+def _is_closed(values: Sequence[Any], fewest: int = 2) -> bool:
     """Whether values come from a closed set of short labels."""
     labels = {as_text(value) for value in values}
-    return 1 < len(labels) <= min(MOST_LABELS, max(2, len(values) // 2)) and all(len(one) <= 60 for one in labels)
+    return fewest <= len(labels) <= min(MOST_LABELS, max(2, len(values) // 2)) and all(len(one) <= 60 for one in labels)
 
 
 def _types(found: Mapping[str, str], records: Sequence[Record]) -> dict[str, str]:
@@ -276,7 +279,7 @@ def _refuse_ambiguity(
                 f"{file}: {' and '.join(map(repr, candidates))} could each be the {name} of {CALLED[kind]}. "
                 f"The columns are {', '.join(columns)}. Say which with --map {name}={candidates[0]}."
             )
-    for other in fitting:
+    for other in fitting if kind not in ("preference", "feedback") else ():  # no other layout has their columns
         own = _found(other, given, columns)
         if other not in ("text", "text_label", "feedback") and not set(own.values()) & set(found.values()):
             raise RecipeError(

@@ -48,12 +48,20 @@ def csv_rows(name: str, file: TextIO, fields: Sequence[str], *, may_be_short: bo
             continue
         if columns is None:
             columns = [cell.strip() for cell in cells]
+            if not may_be_short:
+                yield from _named_twice(name, line, columns)
             continue
         number += 1
         if len(cells) > len(columns) or (len(cells) < len(columns) and not may_be_short):
             yield _ragged(name, number, line, cells, columns, delimiter, lines.taken)
         else:
             yield Record(name, number, dict(zip(columns, cells, strict=False)), is_text=True)
+
+
+def _named_twice(name: str, line: int, columns: Sequence[str]) -> Read:
+    for column in (one for one, count in Counter(columns).items() if one and count > 1):
+        what = f"two columns are called {column!r}: only the last is read."
+        yield Broken(name, 0, "duplicate_column", what, "Rename one.", line)
 
 
 def delimiter_of(head: Sequence[str], fields: Sequence[str] = ()) -> str:

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from hf_finetune.data.json_rows import json_document, json_lines
-from hf_finetune.data.line_rows import csv_rows, text_lines
-from hf_finetune.data.opening import decode, known_suffix, opened, text_of
+from hf_finetune.data.line_rows import csv_rows, delimiter_of, text_lines
+from hf_finetune.data.opening import HEAD, MEND, decode, encoding_of, known_suffix, opened, text_of
 from hf_finetune.data.records import Broken, Record
-from hf_finetune.data.sources import Located
+from hf_finetune.data.sources import COMPRESSED, TEXTUAL, Located
 from hf_finetune.data.table_rows import arrow_rows, parquet_rows, xlsx_rows
 from hf_finetune.errors import RecipeError, many_faults
 
-__all__ = ["Broken", "Record", "decode", "read_records", "stream_located", "stream_records"]
+__all__ = ["Broken", "Record", "decode", "form_of", "read_records", "stream_located", "stream_records"]
 
 
 def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
@@ -56,6 +56,32 @@ def stream_records(
         RecipeError: a file that cannot be opened, unpacked or is not whole, also after some of its records.
     """
     return _stream(path, name, member, fields, may_be_short=False)
+
+
+def form_of(path: Path, name: str, member: str | None = None, fields: Sequence[str] = ()) -> str:
+    """How a file is written, in words: `csv with ';' between cells, UTF-16, gzip`.
+
+    Raises:
+        RecipeError: a file that cannot be opened or is not read here.
+    """
+    with opened(path, name, member) as (file, content):
+        suffix = known_suffix(file)
+        words = [suffix.removeprefix(".")]
+        if suffix in TEXTUAL:
+            head = content.read(HEAD)
+            encoding = encoding_of(head, is_whole=len(head) < HEAD)
+            if suffix in (".csv", ".tsv"):
+                lines = head.decode(encoding, MEND).splitlines(keepends=True)
+                words[0] += f" with {delimiter_of(lines, fields)!r} between cells"
+            words.append(ENCODINGS[encoding])
+        words += [COMPRESSED[end] for end in [Path(file).suffix.lower()] if end in COMPRESSED]
+        return ", ".join(words)
+
+
+ENCODINGS = {
+    "utf-8": "UTF-8", "utf-8-sig": "UTF-8 with a byte order mark", "utf-16": "UTF-16", "utf-16-le": "UTF-16",
+    "utf-16-be": "UTF-16", "cp1252": "Windows-1252", "latin-1": "latin-1",
+}  # fmt: skip
 
 
 def _stream(

@@ -34,7 +34,9 @@ class Broken:
     number: int
     """Counted as `Record.number`; 0 for what concerns the whole file."""
     check: str
-    """`comment_line`, `broken_json`, `not_an_object`, `ragged_row`, `broken_csv`, `no_label` or `not_read`."""
+    """Its name: `comment_line`, `broken_json`, `not_an_object`, `ragged_row`, `broken_csv`, `duplicate_column`,
+    `no_label` or `not_read`.
+    """
     message: str
     """What is wrong, with the line and the column in it where the number does not say them."""
     advice: str

@@ -26,7 +26,7 @@ def parquet_rows(name: str, file: BinaryIO) -> Read:
     try:
         batches = pyarrow.parquet.ParquetFile(_seekable(file)).iter_batches(batch_size=BATCH)
         yield from _records(name, batches)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:
         raise _not_whole(name, "parquet", error) from error
 
 
@@ -48,7 +48,7 @@ def arrow_rows(name: str, file: BinaryIO) -> Read:
         else:
             batches = iter(pyarrow.ipc.open_stream(seekable))
         yield from _records(name, (batch.slice(at, BATCH) for batch in batches for at in range(0, len(batch), BATCH)))
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:
         raise _not_whole(name, "Arrow", error) from error
 
 

@@ -30,14 +30,14 @@ BRACKETED = re.compile(
     re.I,
 )
 SPECIAL_BEGINS = (
-    "<|", "<｜", "INST]", "<<SYS", "<</SYS", "_of_turn>", "<bos>", "<eos>", "<pad>", "<unk>", "<mask>", "<s>", "</s>",
+    "<|", "<｜", "INST]", "<<SYS", "<</SYS", "_of_turn>", "<bos>", "<eos>", "<pad>", "<unk>", "<mask>",
     "[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]",
 )  # fmt: skip
 SPECIAL = re.compile(
     r"<\|[a-z_0-9]{2,40}\|>|<｜[\w▁ ]{2,40}｜>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk|mask)>|"
-    r"\[(?:CLS|SEP|PAD|MASK|UNK)\]|<s>(?<=\A<s>)|</s>\s*\Z|</s><s>"
+    r"\[(?:CLS|SEP|PAD|MASK|UNK)\]"
 )
-"""What chat templates and tokenizers write themselves; <s> and </s> only at the ends, as HTML has them too."""
+"""What chat templates and tokenizers write themselves."""
 ROLE_MARK = re.compile(
     r"^(?:###\s*(?:Instruction|Response|Input|Human|Assistant|User|System)\s*:|(?:Human|USER|ASSISTANT)\s*:\s)", re.M
 )
@@ -93,9 +93,19 @@ def _brackets(text: str) -> Iterator[Finding]:
     if bracketed := BRACKETED.search(text):
         what = f"holds what looks like a placeholder: {bracketed.group()!r}."
         yield Finding("bracketed_placeholder", False, what, "Fill it in, unless the text is a form.")
-    if any(begin in text for begin in SPECIAL_BEGINS) and (found := SPECIAL.search(text)):
-        what = f"holds {found.group().strip()!r}, a special token of a chat template."
+    found = SPECIAL.search(text) if any(begin in text for begin in SPECIAL_BEGINS) else None
+    if special := found.group() if found else _end_of_text(text):
+        what = f"holds {special!r}, a special token of a chat template."
         yield Finding("special_token", True, what, "Take it out: the template writes its own.")
+
+
+def _end_of_text(text: str) -> str:
+    """<s> or </s> where it is no pair of HTML's."""
+    opened, closed = text.count("<s>"), text.count("</s>")
+    begins, ends = text.lstrip().startswith("<s>"), text.rstrip().endswith("</s>")
+    if (ends and opened < closed) or "</s><s>" in text:
+        return "</s>"
+    return "<s>" if begins and (opened > closed or (ends and opened == 1)) else ""
 
 
 def _leftovers(text: str) -> Iterator[Finding]:
