@@ -39,7 +39,8 @@ def _forward(layer: Any, plain: Any, x: torch.Tensor, *args: Any, **kwargs: Any)
         return plain(x, *args, **kwargs)  # type: ignore[no-any-return]
     name = next(iter(layer.lora_A))
     kind = x.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    is_cast = kind != "meta" and torch.is_autocast_enabled(kind)  # which an estimate computes on has no autocast
+    dtype = torch.get_autocast_dtype(kind) if is_cast else x.dtype
     x = x.to(dtype)
     return LoraLinear.apply(  # type: ignore[no-any-return, no-untyped-call]
         x,

@@ -167,7 +167,7 @@ class PackedModel:
         self, tree: Tree, module: Any, q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor", **options: Any
     ) -> "torch.Tensor":
         """One call of the attention that the model was loaded with; the result is (tokens, heads, size of a head)."""
-        is_small = q.requires_grad and not q.is_cuda and q.shape[2] * k.shape[2] <= EAGER_SCORES
+        is_small = self._takes_eager(q, k)
         inner = _attention("eager" if is_small else self.inner, module)
         window = options.get("sliding_window") or k.shape[2]
         # sdpa has better kernels for what is plainly causal than for a mask.
@@ -175,6 +175,10 @@ class PackedModel:
         mask = None if is_plain else self._mask(tree, window, q.dtype)
         output: torch.Tensor = inner(module, q, k, v, mask, **options)[0]
         return output.flatten(0, 1).index_select(0, tree["kept"])
+
+    def _takes_eager(self, q: "torch.Tensor", k: "torch.Tensor") -> bool:
+        """Whether plain operations are faster than the kernel."""
+        return q.requires_grad and not q.is_cuda and q.shape[2] * k.shape[2] <= EAGER_SCORES
 
     def _mask(self, tree: Tree, window: int, dtype: "torch.dtype") -> "torch.Tensor":
         """What is added to a tree's scores, (branches, 1, queries, keys): 0 where a query sees a key, else the least

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "hf_finetune"
 ORDER = (
     "errors files rendering launch metrics memo resolve data recipe marks sql settings layers licences testing "
     "processes interruption progress folder checkpoints model packing packed_model lora run chat tokens intervals "
-    "report gates baseline scoring prepare snippets card_check card_metadata hub doctor begin train generate asking "
-    "evaluate pictures browsing page card pipeline tuned evaluate_tuned ship learning_curve compare bench "
+    "report gates baseline scoring prepare snippets card_check card_metadata hub estimate doctor begin train generate "
+    "asking evaluate pictures browsing page card pipeline tuned evaluate_tuned ship learning_curve compare bench "
     "demo pinning cli __main__"
 ).split()
 """Each module or package imports only those before it."""

@@ -55,14 +55,14 @@ class Order:
         return self.machine.usd_an_hour * self.seconds / 3600
 
 
-def machines() -> list[Machine]:
-    """The machines that jobs run on, at today's prices, the cheapest first.
+def machines(patient: bool = True) -> list[Machine]:
+    """The machines that jobs run on, at today's prices, the cheapest first; `patient`: asked for again if need be.
 
     Raises:
         RecipeError: when the Hub cannot be asked.
     """
     with _explaining():
-        listed = patiently(lambda: client().list_jobs_hardware())
+        listed = patiently(client().list_jobs_hardware) if patient else client().list_jobs_hardware()
     return sorted(map(_machine, listed), key=lambda machine: machine.usd_an_hour)
 
 
