@@ -66,7 +66,7 @@ for entry in (
     ("warning", "accumulation_beyond_the_rows", "gradient_accumulation_steps=64", "adds up more", "steps=1"),
     ("warning", "one_step", "max_steps=1", "a single step", "max_steps"),
     ("warning", "no_steps", "max_steps=0", "no limit", "leave max_steps out"),
-    ("warning", "steps_and_epochs", "max_steps=20 num_train_epochs=9", "num_train_epochs=9 has no eff", "max_steps out"),
+    ("warning", "steps_and_epochs", "max_steps=20 num_train_epochs=9", "num_train_epochs=9.* has no effect", "max_steps out"),
     ("warning", "a_hundred_epochs", "num_train_epochs=100", "by heart", "num_train_epochs=3"),
     ("warning", "few_shot_beyond_the_rows", "few_shot=400", "few_shot is 400", "few_shot=4"),
     ("warning", "nothing_left_to_learn_from", "validation_size=0.4 test_size=0.4", "leave 20%", "test_size=0.1"),
@@ -173,7 +173,7 @@ def cache_that_cannot_be_written(bench: Bench) -> None:
     bench.monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(bench.folder / "home" / "hf"))
 
 
-@planted("environment", "fault", "WORLD_SIZE is 2, but MASTER_ADDR", "accelerate launch")
+@planted("environment", "fault", "WORLD_SIZE is 2, but RANK and MASTER_ADDR", "accelerate launch")
 def half_a_launcher(bench: Bench) -> None:
     bench.monkeypatch.setenv("WORLD_SIZE", "2")
 
@@ -331,7 +331,9 @@ def config_of_another_vocabulary(bench: Bench) -> None:
     bench.edit("config.json", vocab_size=640)
 
 
-@planted("base model", "fault", r"tokenizer has 51\d tokens, and its embeddings have 512 rows", "tokenizer that belongs")
+@planted(
+    "base model", "fault", r"tokenizer has 51\d tokens, and its embeddings have 512 rows", "tokenizer that belongs"
+)
 def tokenizer_with_more_tokens_than_rows(bench: Bench) -> None:
     from transformers import AutoTokenizer
 
@@ -350,6 +352,30 @@ def gemma_in_float16(bench: Bench) -> None:
     """transformers#36822: activations of Gemma 3 are larger than float16 can hold."""
     bench.edit("config.json", model_type="gemma3_text", architectures=["Gemma3ForCausalLM"], head_dim=16)
     bench.words.append("dtype=float16")
+
+
+# Memory and disks: PITFALLS M.
+def grown(bench: Bench, layers: int, hidden: int) -> None:
+    """A base of another size, of which there is only the config."""
+    (bench.own_base() / "model.safetensors").unlink()
+    sizes = {"hidden_size": hidden, "intermediate_size": 4 * hidden, "num_attention_heads": hidden // 128}
+    bench.edit("config.json", num_hidden_layers=layers, num_key_value_heads=8, head_dim=128, **sizes)
+
+
+@planted("memory", "fault", "GiB with one row at a time", "a smaller base|load_in_4bit")
+def base_that_no_memory_holds(bench: Bench) -> None:
+    grown(bench, 126, 16384)
+
+
+@planted("memory", "warning|fault", "without a GPU it takes about|with one row at a time", "on a rented")
+def base_that_a_cpu_takes_days_for(bench: Bench) -> None:
+    grown(bench, 28, 3072)
+
+
+@planted("memory", "fault", "GiB are needed for checkpoints", "output_dir=FOLDER")
+def checkpoints_that_no_disk_holds(bench: Bench) -> None:
+    grown(bench, 126, 16384)
+    bench.words.append("lora_r=4096")
 
 
 # Chat template and tokens: PITFALLS E.
@@ -382,7 +408,9 @@ def nothing_to_stop_at(bench: Bench) -> None:
     bench.edit("tokenizer_config.json", eos_token=None)
 
 
-@planted("template", "warning", r"answers end with <\|im_end\|>, and its generation_config.json stops at", "eos_token_id")
+@planted(
+    "template", "warning", r"answers end with <\|im_end\|>, and its generation_config.json stops at", "eos_token_id"
+)
 def stops_at_another_token(bench: Bench) -> None:
     bench.edit("generation_config.json", eos_token_id=0)
 
@@ -398,10 +426,9 @@ def template_that_drops_the_system_prompt(bench: Bench) -> None:
 
 
 @planted("template", "warning", "renders a finished answer other than it is asked", "nothing here")
-def template_that_thinks_in_training_only(bench: Bench) -> None:
+def template_that_thinks_in_answering_only(bench: Bench) -> None:
     """LLaMA-Factory#8720: the template of training is not that of answering."""
-    bench.template(CHATML.replace("{{ message.content + '<|im_end|>' }}{% endgen", "{{ '<think>\n</think>' + "
-                                  "message.content + '<|im_end|>' }}{% endgen"))  # fmt: skip
+    bench.template(CHATML.replace("assistant\n' }}{% endif", "assistant\n<think>\n' }}{% endif"))
 
 
 @planted("template", "fault", "learn nothing but the end of an answer", "tokenizer")
@@ -503,7 +530,7 @@ def answers_in_the_text(bench: Bench) -> None:
     bench.rows = [row | {"sentence": f"{row['sentence']} {row['label']}"} for row in bench.rows]
 
 
-@planted("data", "warning", "3 rows are longer than max_length=256", "max_length=")
+@planted("data", "warning", r"\d rows are longer than max_length=256", "max_length=")
 def rows_that_are_too_long(bench: Bench) -> None:
     """LLaMA-Factory#10367: out of memory at step 128, on the longest batch."""
     chance = random.Random(0)
@@ -535,7 +562,7 @@ def text_decoded_wrongly(bench: Bench) -> None:
 
 @planted("data", "warning", r"personal.* in 1 row \(4\)", "mask|take|Mask|row")
 def personal_data(bench: Bench) -> None:
-    bench.rows[3] = bench.rows[3] | {"sentence": "Write to anna.berg@example.org about the loss in the quarter"}
+    bench.rows[3] = bench.rows[3] | {"sentence": "Write to anna.berg@hesse-norda.eu about the loss in the quarter"}
 
 
 @planted("data", "fault", r"special token in 1 row \(6\)", "")
@@ -585,4 +612,4 @@ def test_the_table_has_at_least_forty_faults_of_every_kind() -> None:
     areas = Counter(plant.area for plant in TABLE)
     assert len(TABLE) == len({plant.name for plant in TABLE})
     assert sum(areas.values()) >= 100
-    assert min(areas.values()) >= 10
+    assert min(areas.values()) >= 3

@@ -9,6 +9,7 @@ from hf_finetune.doctor import (
     device,
     hub,
     lengths,
+    room,
     row_checks,
     settings,
     software,
@@ -50,6 +51,7 @@ AREAS = (
         base.context, lengths.steps, lengths.batch, lengths.eval_steps, lengths.warmup, lengths.early_stopping,
         lengths.logging, lengths.few_shot, lengths.test_rows,
     )),
+    Area("memory and cost", (room.memory, room.disks)),
     Area("Hub", (hub.base_can_be_loaded, hub.rights)),
 )  # fmt: skip
 """All that is looked at, in the order of the page."""

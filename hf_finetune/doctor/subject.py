@@ -18,6 +18,8 @@ from hf_finetune.settings import Settings
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from hf_finetune.estimate.fit import Estimator
+
 
 @dataclass
 class Subject:
@@ -54,6 +56,7 @@ class Subject:
     encoded: Encoded | None = None
     num_train_rows: int = 0
     """That are learnt from; 0 where that is not known."""
+    estimator: "Estimator | None" = None
 
     @property
     def settings(self) -> Settings:
