@@ -11,10 +11,16 @@ import pytest
 
 from conftest import sample_rows, write_rows
 from hf_finetune.cli.doctor import subject_of
-from hf_finetune.doctor import Line, examine
+from hf_finetune.doctor import AREAS, Area, Line, examine, room
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "finsent.py"
 ODD_ROWS = Path(__file__).parent / "data" / "finsent.jsonl"
+
+
+QUICK = tuple(area for area in AREAS if area.name != "memory and cost")
+"""All but the estimate, which builds the base's graph anew for each kind of GPU."""
+LOOKED_AT = {"memory": AREAS, "disk": (*QUICK, Area("memory and cost", (room.disks,)))}
+"""The areas that are looked at for a plant of one area; for others, the quick ones."""
 
 
 @dataclass
@@ -65,13 +71,13 @@ class Bench:
         path.write_text(text, encoding="utf-8")
         return name
 
-    def lines(self) -> list[Line]:
-        """What doctor finds."""
+    def lines(self, areas: Sequence[Area] = AREAS) -> list[Line]:
+        """What doctor finds in these areas."""
         if self.data == "rows.jsonl" and not (self.folder / "rows.jsonl").exists():
             write_rows(self.folder / "rows.jsonl", self.rows)
         words = [f"model_name_or_path={self.base}", *self.words]
         subject = subject_of(self.recipe, words, self.config, False, self.data)
-        return [line for _, own in examine(subject) for line in own]
+        return [line for _, own in examine(subject, areas) for line in own]
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doctor_bench import LOOKED_AT, QUICK, Bench, Plant, bench_in
 
 from conftest import CHATML, sample_rows, write_rows
-from doctor_bench import Bench, Plant, bench_in
 
 TABLE: list[Plant] = []
 
@@ -44,8 +44,8 @@ for entry in (
     ("fault", "dora_on_8_bits", "load_in_4bit=false load_in_8bit=true use_dora=true", "DoRA does not train", "4 bits"),
     ("fault", "prefix_groups_without_prefix", "group_by=prefix shared_prefix=false", "group_by=prefix needs", "Leave"),
     ("fault", "float16_on_a_cpu", "dtype=float16", "dtype is float16, which needs a GPU", "dtype=auto"),
-    ("fault", "flash_attention_on_a_cpu", "attn_implementation=flash_attention_2", "which needs a GPU", "=auto"),
-    ("fault", "tracker_not_installed", "report_to=wandb", "report_to is wandb, which is not inst", "pip install.*wandb"),
+    ("fault", "flash_on_a_cpu", "attn_implementation=flash_attention_2", "which needs a GPU", "=auto"),
+    ("fault", "tracker_not_installed", "report_to=wandb", "report_to is wandb, which is", "pip install.*wandb"),
     ("fault", "tracker_that_is_none", "report_to=wandbb", "report_to", "default is"),
     ("fault", "gate_on_nothing", "gates=f1=0.8", "does not measure 'f1'", "macro_f1|Known"),
     ("fault", "gate_nobody_can_hold", "gates=macro_f1=80", "cannot be 80", r"0\.8 for 80 %"),
@@ -66,7 +66,7 @@ for entry in (
     ("warning", "accumulation_beyond_the_rows", "gradient_accumulation_steps=64", "adds up more", "steps=1"),
     ("warning", "one_step", "max_steps=1", "a single step", "max_steps"),
     ("warning", "no_steps", "max_steps=0", "no limit", "leave max_steps out"),
-    ("warning", "steps_and_epochs", "max_steps=20 num_train_epochs=9", "num_train_epochs=9.* has no effect", "max_steps out"),
+    ("warning", "steps_and_epochs", "max_steps=20 num_train_epochs=9", "epochs=9.* has no effect", "max_steps out"),
     ("warning", "a_hundred_epochs", "num_train_epochs=100", "by heart", "num_train_epochs=3"),
     ("warning", "few_shot_beyond_the_rows", "few_shot=400", "few_shot is 400", "few_shot=4"),
     ("warning", "nothing_left_to_learn_from", "validation_size=0.4 test_size=0.4", "leave 20%", "test_size=0.1"),
@@ -364,15 +364,10 @@ def grown(bench: Bench, layers: int, hidden: int) -> None:
 
 @planted("memory", "fault", "GiB with one row at a time", "a smaller base|load_in_4bit")
 def base_that_no_memory_holds(bench: Bench) -> None:
-    grown(bench, 126, 16384)
+    grown(bench, 80, 16384)
 
 
-@planted("memory", "warning|fault", "without a GPU it takes about|with one row at a time", "on a rented")
-def base_that_a_cpu_takes_days_for(bench: Bench) -> None:
-    grown(bench, 28, 3072)
-
-
-@planted("memory", "fault", "GiB are needed for checkpoints", "output_dir=FOLDER")
+@planted("disk", "fault", "GiB are needed for checkpoints", "output_dir=FOLDER")
 def checkpoints_that_no_disk_holds(bench: Bench) -> None:
     grown(bench, 126, 16384)
     bench.words.append("lora_r=4096")
@@ -589,11 +584,11 @@ def bench(tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> I
 @pytest.mark.parametrize("plant", TABLE, ids=lambda plant: f"{plant.area}-{plant.name}")
 def test_a_planted_fault_is_named_with_its_fix(plant: Plant, bench: Bench) -> None:
     plant.plant(bench)
-    plant.check(bench.lines())
+    plant.check(bench.lines(LOOKED_AT.get(plant.area, QUICK)))
 
 
 def test_what_is_in_order_gets_neither_a_fault_nor_a_warning(bench: Bench) -> None:
-    lines = bench.lines()
+    lines = bench.lines(QUICK)
     assert len(lines) > 10
     assert [line for line in lines if line.level != "ok"] == []
 
@@ -603,7 +598,7 @@ def test_a_broken_recipe_hides_nothing_else(bench: Bench) -> None:
     bench.file("datasets.py", "")
     bench.words += ["learning_rate=fast", "report_to=wandb"]
     bench.template("{% for")
-    faults = [line for line in bench.lines() if line.level == "fault"]
+    faults = [line for line in bench.lines(QUICK) if line.level == "fault"]
     assert {line.area for line in faults} == {"environment", "recipe", "settings", "base model"}
     assert len(faults) == 5
 
@@ -612,4 +607,4 @@ def test_the_table_has_at_least_forty_faults_of_every_kind() -> None:
     areas = Counter(plant.area for plant in TABLE)
     assert len(TABLE) == len({plant.name for plant in TABLE})
     assert sum(areas.values()) >= 100
-    assert min(areas.values()) >= 3
+    assert {"environment", "recipe", "settings", "base model", "template", "data", "memory", "disk"} == set(areas)

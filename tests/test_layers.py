@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "hf_finetune"
 ORDER = (
     "errors files rendering launch metrics memo resolve data recipe marks sql settings layers licences testing "
     "processes interruption progress folder checkpoints model packing packed_model lora run chat tokens intervals "
-    "report gates baseline scoring prepare snippets card_check card_metadata hub estimate doctor begin train generate "
+    "report gates baseline scoring prepare snippets card_check card_metadata hub train estimate doctor begin generate "
     "asking evaluate pictures browsing page card pipeline tuned evaluate_tuned ship learning_curve compare bench "
     "demo pinning cli __main__"
 ).split()

@@ -24,7 +24,7 @@ LONG_SECONDS = 12 * 3600
 
 
 def memory(subject: Subject) -> Iterator[Line]:
-    """Whether the run fits the memory of this machine's device, and how long it takes there; what it costs elsewhere."""
+    """Whether the run fits this machine's memory, and how long it takes there; what it costs elsewhere."""
     estimator = estimator_of(subject)
     if estimator is None:
         return

@@ -30,9 +30,11 @@ def single_rows(subject: Subject) -> Iterator[Line]:
         numbers = ", ".join(where for where, _ in own[:NAMED]) + (", ..." if len(own) > NAMED else "")
         first = own[0][1]
         line = fault if is_fault else warning
+        name = check.replace("mis_", "mis-").replace("_", " ")
+        advice = f"{first.advice[:1].lower()}{first.advice[1:]}".rstrip(".")
         yield line(
-            f"{check.replace('_', ' ')} in {plural(len(own), 'row')} ({numbers}): {first.message.rstrip('.')}",
-            f"{first.advice[:1].lower()}{first.advice[1:]}".rstrip("."),
+            f"{name} in {plural(len(own), 'row')} ({numbers}): {first.message.rstrip('.')}",
+            f"{advice} (hf-finetune prepare)" if "--" in advice else advice,
         )
 
 
