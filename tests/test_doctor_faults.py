@@ -7,9 +7,8 @@ threads of other projects in which users met them.
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from doctor_bench import LOOKED_AT, QUICK, Bench, Plant, bench_in
@@ -17,12 +16,13 @@ from doctor_bench import LOOKED_AT, QUICK, Bench, Plant, bench_in
 from conftest import CHATML, sample_rows, write_rows
 
 TABLE: list[Plant] = []
+Planting = Callable[[Bench], None]
 
 
-def planted(area: str, level: str, told: str, fix: str) -> Any:
-    """A decorator that adds a plant to the table; its docstring says what is planted."""
+def planted(area: str, level: str, told: str, fix: str) -> Callable[[Planting], Planting]:
+    """A decorator that adds a plant to the table."""
 
-    def add(plant: Any) -> Any:
+    def add(plant: Planting) -> Planting:
         TABLE.append(Plant(area, plant.__name__, plant, level, told, fix))
         return plant
 

@@ -96,7 +96,7 @@ def told(
     recipes["mit.py"] = licensed.replace("import HubDataset", "import LocalFile")
     for name, content in recipes.items():
         (folder / name).write_text(content, encoding="utf-8")
-    cases = [{
+    cases: list[dict[str, Any]] = [{
         "recipe": str(folder / case["recipe"]) if "recipe" in case else str(RECIPE),
         "words": [*([] if case.get("recipe") == "mit.py" else ["model_name_or_path=ns/base"]),
                   *(word.replace("BASE", str(tiny_base)) for word in case.get("words", []))],

@@ -25,11 +25,12 @@ def lines_of(area: Area, subject: Subject) -> list[Line]:
 
 
 def _lines(area: Area, check: Check, subject: Subject) -> Iterator[Line]:
-    named = {"area": area.name, "check": check.__name__}
+    def named(line: Line) -> Line:
+        return replace(line, area=area.name, check=check.__name__)
+
     try:
-        for line in check(subject):
-            yield replace(line, **named)
+        yield from map(named, check(subject))
     except RecipeError as error:
-        yield replace(told(error), **named)
+        yield named(told(error))
     except Exception as error:  # noqa: BLE001  # a recipe's method may raise anything, and the page goes on
-        yield replace(defect(error, subject.recipe_file), **named)
+        yield named(defect(error, subject.recipe_file))

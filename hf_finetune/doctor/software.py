@@ -84,9 +84,10 @@ def needed_packages() -> list[Requirement]:
 
 def _requires_python() -> str | None:
     try:
-        return metadata("hf_finetune").get("Requires-Python")
+        given: str | None = metadata("hf_finetune")["Requires-Python"]
     except PackageNotFoundError:
         return None
+    return given
 
 
 def _is_installed(name: str, here: Path) -> bool:
