@@ -408,8 +408,9 @@ INNOCENT = {
     "code with braces": asked("Print it.", 'print(f"Dear {name}, {{x}}")'),
     "a template that is asked for": asked("Write a Jinja template.", "Hello {{ name }}! That is a Jinja template."),
     "braces in a block of code": asked("Show the view.", "Here:\n```html\n<p>{{ user.name }}</p>\n```\nThat is all."),
+    "a setting in a block of code": asked("Show it.", "Here:\n```\nuser: {{ name }}\n```\nThat is all."),
     "a set": asked("Which set?", "The set {1, 2, 3}, or {x, y}."),
-    "HTML that strikes out": asked("Strike it.", "<s>old</s> is how HTML strikes out a word."),
+    "HTML that strikes out": asked("Strike it.", "<s>old</s> is how HTML strikes out a word, as in <s>old</s>"),
     "a list that ends without a full stop": asked(
         "List them.", "They are these, in the order of size:\n" + "- kettle\n" * 20
     ),
@@ -442,7 +443,12 @@ def test_what_only_looks_like_a_fault_is_none(sample: Sample) -> None:
 
 @pytest.mark.parametrize(
     ("known", "label"),
-    [(["AAA", "BBB", "BB"], "AA"), (["relevant"], "irrelevant"), (["class 1"], "class 2"), (["legal"], "illegal")],
+    [
+        (["AAA", "BBB", "BB"], "AA"),
+        (["relevant"], "irrelevant"),
+        (["category 1"], "category 2"),
+        (["legal"], "illegal"),
+    ],
 )
 def test_labels_that_are_alike_but_meant_are_not_taken_for_misspelt(known: list[str], label: str) -> None:
     found = findings(asked("Which?", label, label), Expected(labels=dict.fromkeys(known, 100)))

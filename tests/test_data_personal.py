@@ -18,6 +18,7 @@ FOUND = {
     "a North American number": ("Call (212) 736-5000.", "phone", "(212) 736-5000"),
     "a North American number with hyphens": ("Call 212-736-5000.", "phone", "212-736-5000"),
     "a North American number with full stops": ("Call 212.736.5000 now", "phone", "212.736.5000"),
+    "a North American number with its country": ("Call +1 212-736-5000 now", "phone", "+1 212-736-5000"),
     "an IBAN": ("to DE89370400440532013000, please", "iban", "DE89370400440532013000"),
     "an IBAN in groups": ("to GB29 NWBK 6016 1331 9268 19 AND more", "iban", "GB29 NWBK 6016 1331 9268 19"),
     "a card": ("charge 4012 8888 8888 1881 now", "card", "4012 8888 8888 1881"),
@@ -52,10 +53,12 @@ def test_personal_data_is_found_where_it_stands(text: str, kind: str, where: str
     assert masked(text) == text.replace(where, MASKS[kind])
 
 
-@pytest.mark.parametrize("text", [text for text, kind, _ in FOUND.values() if kind not in ("email", "phone")])
+CHECKED = [text for text, kind, _ in FOUND.values() if kind not in ("email", "phone") and "SSN" not in text]
+CHECKED.remove(FOUND["a UK NINO"][0])  # as a US SSN, it has no checksum
+
+
+@pytest.mark.parametrize("text", CHECKED)
 def test_a_number_whose_checksum_is_wrong_is_none(text: str) -> None:
-    if "NINO" in text or "SSN" in text:
-        pytest.skip("these have no checksum")
     digits = [at for at, sign in enumerate(text) if sign.isdigit()]
     wrong = text[: digits[-1]] + str((int(text[digits[-1]]) + 1) % 10) + text[digits[-1] + 1 :]
     assert personal_data(wrong) == []
@@ -75,6 +78,7 @@ def test_a_number_whose_checksum_is_wrong_is_none(text: str) -> None:
         "id 4012888888881881 in the table",
         "2^64 is 18446744073709551616, a time stamp 1700000000000000.",
         "PLN 44051401359 was paid.",
+        "Part 7-536-90-4399, file_536-90-4399 and 1.536-90-4399 are lost.",
         "000-12-3456 and 666-12-3456 are given to nobody.",
         "Numbers such as +1 000 000 0000 or +12 are none.",
     ],

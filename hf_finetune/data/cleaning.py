@@ -15,7 +15,6 @@ ZERO_WIDTH = re.compile("[\u200b\u2060\ufeff]")
 """Zero-width spaces and byte order marks; joiners (U+200C, U+200D) stay: scripts and emoji need them."""
 ODD_SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f]")
 LINE_ENDS = re.compile("\r\n?")
-TRAILING = re.compile("[ \t]+(?=\n)")
 INDENTED = re.compile("[ \t]+[^\n]*\n+[ \t]")
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 ANSI = re.compile("\x1b\\[[0-9;]*[A-Za-z]")
@@ -81,7 +80,7 @@ def _line_ends(text: str) -> str:
 def _trailing(text: str) -> str:
     """The text without white space around it and at its lines' ends; code keeps the indent of its first line."""
     if " \n" in text or "\t\n" in text:
-        text = TRAILING.sub("", text)
+        text = "\n".join(line.rstrip(" \t") for line in text.split("\n"))  # a pattern would be slow in long gaps
     if not text or not (text[0].isspace() or text[-1].isspace()):
         return text
     text = text.strip("\n").rstrip()

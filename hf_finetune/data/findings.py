@@ -32,7 +32,7 @@ class Expected:
     """What the rows are held against: what is usual among them, and what the user asked for."""
 
     labels: Mapping[str, int] = field(default_factory=dict)
-    """How often each label was seen in the first rows; of a set that is given, 0."""
+    """How often each label was seen, best in all rows: one that is not among them is told; of a given set, 0."""
     is_closed: bool = False
     """Whether the labels were given, so that every other one is a fault."""
     answer_length: int = 0
@@ -153,8 +153,8 @@ def label(sample: Sample, expected: Expected) -> Iterator[Finding]:
     seen = expected.labels.get(own)
     if seen is not None and (expected.is_closed or seen * RARE > max(expected.labels.values())):
         return
-    meant = _meant(own, tuple(name for name, count in expected.labels.items() if count > (seen or 0) * RARE or (
-        expected.is_closed and name != own)))  # fmt: skip
+    frequent = (name for name, count in expected.labels.items() if expected.is_closed or count > (seen or 0) * RARE)
+    meant = _meant(own, tuple(frequent))
     known = ", ".join(list(expected.labels)[:20])
     if meant:
         yield Finding("unknown_label", True, f"the label {own!r} is none of {known}.", f"Did you mean {meant!r}?")

@@ -16,6 +16,8 @@ LOOKED_AT = 20
 """Rows of a csv from which its delimiter is told."""
 LONGEST_CELL = 32 * 2**20
 """Characters of one csv row from which a quote counts as never closed: a cell may hold a whole document."""
+SEPARATOR = re.compile(r"sep=(.)\n")
+"""The line by which Excel is told what parts the cells; it stands before the header."""
 LABELLED = re.compile(r".*@\s*[\w .+/-]{1,40}")
 
 
@@ -26,12 +28,32 @@ def csv_rows(name: str, file: TextIO, fields: Sequence[str], *, may_be_short: bo
     values; else it is broken.
     """
     head = list(islice(file, 4 * LOOKED_AT))
-    delimiter = delimiter_of(head, fields)
+    told = SEPARATOR.fullmatch(head[0]) if head else None
+    delimiter = told[1] if told else delimiter_of(head, fields)
     lines = _Lines(chain(head, file))
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    if told:
+        next(lines)
     columns: list[str] | None = None
     number = 0
+    for line, cells in _parsed(lines, delimiter):
+        if columns is None and not isinstance(cells, csv.Error):
+            columns = [cell.strip() for cell in cells]
+            if not may_be_short:
+                yield from _named_twice(name, line, columns)
+            continue
+        number += 1
+        if columns is None or isinstance(cells, csv.Error):
+            yield _unparsed(name, number, line, lines.taken, cells)
+        elif len(cells) > len(columns) or (len(cells) < len(columns) and not may_be_short):
+            yield _ragged(name, number, line, cells, columns, delimiter, lines.taken)
+        else:
+            yield Record(name, number, dict(zip(columns, cells, strict=False)), is_text=True)
+
+
+def _parsed(lines: "_Lines", delimiter: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """The cells of each row, or why it has none, with the line that it begins in; after a broken row the next line."""
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     while True:
         lines.taken.clear()
         line = lines.number + 1
@@ -40,22 +62,11 @@ def csv_rows(name: str, file: TextIO, fields: Sequence[str], *, may_be_short: bo
         except StopIteration:
             return
         except csv.Error as error:
-            number += 1
-            yield _unparsed(name, number, line, lines.taken, error)
+            yield line, error
             lines.give_back()
-            continue
-        if not cells:
-            continue
-        if columns is None:
-            columns = [cell.strip() for cell in cells]
-            if not may_be_short:
-                yield from _named_twice(name, line, columns)
-            continue
-        number += 1
-        if len(cells) > len(columns) or (len(cells) < len(columns) and not may_be_short):
-            yield _ragged(name, number, line, cells, columns, delimiter, lines.taken)
         else:
-            yield Record(name, number, dict(zip(columns, cells, strict=False)), is_text=True)
+            if cells:
+                yield line, cells
 
 
 def _named_twice(name: str, line: int, columns: Sequence[str]) -> Read:
@@ -107,7 +118,7 @@ class _Lines:
         self.number -= len(self.taken) - 1
 
 
-def _unparsed(name: str, number: int, line: int, taken: Sequence[str], error: csv.Error) -> Broken:
+def _unparsed(name: str, number: int, line: int, taken: Sequence[str], error: object) -> Broken:
     what = f"line {line}: is not csv ({error})."
     advice = "Close each quote, and double those inside a cell."
     return Broken(name, number, "broken_csv", what, advice, line, text=taken[0][:SHOWN].strip() if taken else "")
@@ -134,17 +145,16 @@ def _ragged(
 def text_lines(name: str, file: TextIO, fields: Sequence[str]) -> Read:
     """Lines `text@label`, the layout of the Financial PhraseBank, or a text a line.
 
-    `fields` name the two columns, or the one; without them the first lines say which it is, and they are called
-    `text` and `label`.
+    `fields` name the two columns; without them the first lines say which it is, and they are called `text` and `label`.
     """
     head = list(islice(file, 200))
-    names = fields or (("text", "label") if _is_labelled(head) else ("text",))
+    names = tuple(fields) or (("text", "label") if _is_labelled(head) else ("text",))
     for number, line in enumerate(chain(head, file), 1):
         text = line.strip()
         if not text:
             continue
-        parts = text.rsplit("@", 1) if len(names) != 1 else [text]
-        if len(names) == 1 or len(parts) == 2:
+        parts = text.rsplit("@", 1) if names != ("text",) else [text]
+        if names == ("text",) or len(parts) == 2:
             yield Record(name, number, dict(zip(names, (part.strip() for part in parts), strict=False)), is_text=True)
         else:
             what = f"has no '@' between text and label: {text[:40]!r}."

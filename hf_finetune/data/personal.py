@@ -202,9 +202,9 @@ def masked(text: str, region: str | None = None) -> str:
 
 
 def _apart(found: list[Personal]) -> list[Personal]:
-    """Places that do not overlap: of two the one that was looked for first stays."""
+    """Places that do not overlap: of two the longer one stays."""
     kept: list[Personal] = []
-    for one in found:
+    for one in sorted(found, key=lambda one: one.start - one.end):
         if all(one.end <= other.start or one.start >= other.end for other in kept):
             kept.append(one)
     return sorted(kept, key=lambda one: one.start)
