@@ -10,6 +10,7 @@ from hf_finetune.card_check import check_docstring
 from hf_finetune.chat import ChatFormat
 from hf_finetune.checkpoints import is_over, last_whole, state_of
 from hf_finetune.data.sources import Source
+from hf_finetune.doctor import BEFORE_ROWS, BEFORE_TRAINING, Area, Subject, notes_of
 from hf_finetune.errors import RecipeError, first_line
 from hf_finetune.files import read_json, unreadable
 from hf_finetune.folder import check_folder, held, holds_run
@@ -204,6 +205,8 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
     check_docstring(run.recipe)
     if goes_on:
         check_circumstances(run, folder, settings, say)
+    subject = Subject(request.settled, recipe, request.path_or_name, folder=folder, is_demo=request.is_demo)
+    look_at(subject, BEFORE_ROWS, goes_on, say)
     prepared = prepare(recipe, request.source, settings, run.data.get("commit"), progress)
     check_machine(request.settled)
     check_evaluation(recipe, prepared.rows, settings)
@@ -219,6 +222,9 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
     chat = ChatFormat.of(load_tokenizer(base))
     encoded = encode(recipe, prepared, chat, settings, progress)
     facts = prepared.facts | encoded.facts
+    subject.base, subject.chat, subject.prepared, subject.encoded = base, chat, prepared, encoded
+    subject.num_train_rows = len(encoded.train)
+    look_at(subject, BEFORE_TRAINING, goes_on, say)
     if goes_on:
         check_same_rows(facts, folder)
     for line in in_words(facts):
@@ -233,6 +239,17 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
     trains = not goes_on or not _is_trained(folder, checkpoint)
     evaluates = trains or not all((folder / name).exists() for name in EVALUATION_FILES)
     return Begun(run, base, chat, prepared, encoded, facts, checkpoint, trains, evaluates)
+
+
+def look_at(subject: Subject, areas: Sequence[Area], goes_on: bool, say: Callable[[str], None]) -> None:
+    """Looks at what takes no time to look at; what is told when a run begins is not told again when it goes on.
+
+    Raises:
+        RecipeError: with all faults, if there are any.
+    """
+    notes = notes_of(subject, areas)
+    for note in [] if goes_on else notes:
+        say(f"note      {note}")
 
 
 def license_of_data(run: Run, source: dict[str, Any]) -> dict[str, Any]:

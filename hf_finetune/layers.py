@@ -43,15 +43,27 @@ def settle(layers: Sequence[Layer]) -> Settled:
     Raises:
         RecipeError: every unknown name (with the nearest known one), value of the wrong type, and contradiction.
     """
+    settled, faults = settle_what_can_be(layers)
+    if faults:
+        more = [f"(and {len(faults) - SHOWN_FAULTS} more faults)"] if len(faults) > SHOWN_FAULTS else []
+        raise RecipeError("\n".join(faults[:SHOWN_FAULTS] + more))
+    return settled
+
+
+def settle_what_can_be(layers: Sequence[Layer]) -> tuple[Settled, list[str]]:
+    """The settings that the layers give without what is wrong in them, and all that is wrong."""
     merged = {name: value for layer in layers for name, value in layer.values.items()}
     origins = {name: layer.origin for layer in layers for name in layer.values}
+    faults: list[str] = []
     try:
         values = Settings(**merged)
     except ValidationError as error:
-        raise _all_in_words(list(error.errors()), origins) from None
+        by_name = _by_name(error.errors())
+        faults = [_in_words(own, origins) for own in by_name.values()]
+        values = Settings(**{name: value for name, value in merged.items() if name not in by_name})
+        origins = {name: origin for name, origin in origins.items() if name not in by_name}
     every_origin = {name: origins.get(name, "default") for name in Settings.model_fields}
-    _refuse_contradictions(values, every_origin)
-    return Settled(values, every_origin)
+    return Settled(values, every_origin), faults or contradictions(values, every_origin)
 
 
 def read_yaml(path: Path) -> Layer:
@@ -132,13 +144,9 @@ def check_machine(settled: Settled) -> None:
         raise RecipeError(f"{origins['dtype']}: dtype is float16, which needs a GPU. Leave it out: dtype=auto.")
 
 
-def _all_in_words(errors: Sequence[Any], origins: Mapping[str, str]) -> RecipeError:
-    by_name: dict[Any, Any] = {}  # a setting of two types has a fault for each; the last one names its words
-    for error in errors:
-        by_name[error["loc"][0]] = error
-    lines = [_in_words(error, origins) for error in by_name.values()]
-    more = [f"(and {len(lines) - SHOWN_FAULTS} more faults)"] if len(lines) > SHOWN_FAULTS else []
-    return RecipeError("\n".join(lines[:SHOWN_FAULTS] + more))
+def _by_name(errors: Sequence[Any]) -> dict[str, Any]:
+    """The errors by the setting that they are about: one of two types has an error for each, and the last one tells."""
+    return {str(error["loc"][0]): error for error in errors}
 
 
 def _in_words(error: Any, origins: Mapping[str, str]) -> str:
@@ -159,19 +167,22 @@ def _in_words(error: Any, origins: Mapping[str, str]) -> str:
     return f"{origin}: {where} is {error['input']!r}; {message}. The default is {field.default!r}."
 
 
-def _refuse_contradictions(values: Settings, origins: Mapping[str, str]) -> None:
+def contradictions(values: Settings, origins: Mapping[str, str]) -> list[str]:
+    """What cannot be had together, a sentence each with its origin."""
+    found = []
     if values.load_in_4bit and values.load_in_8bit:
-        raise RecipeError(
+        found.append(
             f"{origins['load_in_8bit']}: load_in_8bit=true contradicts load_in_4bit=true "
             f"({origins['load_in_4bit']}). Add load_in_4bit=false."
         )
     if values.group_by == "prefix" and not (values.padding_free and values.shared_prefix):
-        raise RecipeError(
+        found.append(
             f"{origins['group_by']}: group_by=prefix needs padding_free and shared_prefix, which compute equal "
             f"beginnings once. Leave these on, or leave group_by out."
         )
     if values.load_in_8bit and values.use_dora:
-        raise RecipeError(
+        found.append(
             f"{origins['use_dora']}: DoRA does not train on an 8-bit base (PEFT 0.21). "
             f"Use 4 bits, or leave out use_dora."
         )
+    return found

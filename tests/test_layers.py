@@ -13,9 +13,9 @@ PACKAGE = Path(__file__).parent.parent / "hf_finetune"
 ORDER = (
     "errors files rendering launch metrics memo resolve data recipe marks sql settings layers licences testing energy "
     "processes interruption progress folder checkpoints memory model packing packed_model lora run chat tokens "
-    "intervals report gates baseline scoring prepare snippets card_check card_metadata hub begin train generate asking "
-    "evaluate pictures browsing page card pipeline tuned evaluate_tuned ship learning_curve compare bench estimate "
-    "advise curate "
+    "intervals report gates baseline scoring prepare snippets card_check card_metadata hub train estimate doctor begin "
+    "generate asking evaluate pictures browsing page card pipeline tuned evaluate_tuned ship learning_curve compare "
+    "bench advise curate "
     "demo pinning cli __main__"
 ).split()
 """Each module or package imports only those before it."""

@@ -8,6 +8,7 @@ import pytest
 
 from hf_finetune.cli import commands
 from hf_finetune.cli.card import card
+from hf_finetune.cli.doctor import doctor
 from hf_finetune.cli.launch import launch
 from hf_finetune.cli.prepare import prepare
 from hf_finetune.cli.push import push
@@ -61,6 +62,7 @@ def test_every_option_of_launch_in_the_readme_exists() -> None:
     [
         (run, "accelerate launch -m hf_finetune"),
         (launch, "hf-finetune launch"),
+        (doctor, "hf-finetune doctor"),
         (card, "hf-finetune card"),
         (prepare, "hf-finetune prepare"),
         (push, "hf-finetune push"),

@@ -10,6 +10,7 @@ from hf_finetune.cli.advise import advise
 from hf_finetune.cli.bench import bench
 from hf_finetune.cli.card import card
 from hf_finetune.cli.compare import compare
+from hf_finetune.cli.doctor import doctor
 from hf_finetune.cli.estimate import estimate
 from hf_finetune.cli.evaluate import evaluate
 from hf_finetune.cli.jobs import jobs
@@ -51,8 +52,8 @@ def commands() -> None:
 
 
 for command in (
-    prepare, run, evaluate, merge, verify, card, push, compare, learning_curve, status, bench, estimate, launch, jobs,
-    list_recipes, cat, check, new, pin, advise,
+    prepare, doctor, estimate, run, evaluate, merge, verify, card, push, compare, learning_curve, status, bench, launch,
+    jobs, list_recipes, cat, check, new, pin, advise,
 ):  # fmt: skip
     commands.add_command(command)
 

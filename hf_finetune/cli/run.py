@@ -67,8 +67,7 @@ def run(recipe: str, settings: Sequence[str], demo: bool, data: str | None, conf
     prepare_libraries()
     from hf_finetune.pipeline import run_recipe
 
-    parts = [loaded.name, *(["demo"] if demo else []), *([Path(data).stem] if data else [])]
-    request = request_of(loaded, recipe, settled, demo, data, f"runs/{'-'.join(parts)}", overwrite)
+    request = request_of(loaded, recipe, settled, demo, data, default_folder(loaded.name, demo, data), overwrite)
     folder, say = request.folder, click.echo if is_main() else lambda line: None
     say(f"recipe    {loaded.name}: {type(loaded).__name__} of {recipe}")
     if request.is_demo:
@@ -118,14 +117,26 @@ def request_of(
 ) -> "Request":  # fmt: skip
     """What the words of the command line ask for; from here on signals are listened to."""
     from hf_finetune.begin import Request
-    from hf_finetune.demo import BASE_MODEL, LICENSE
+    from hf_finetune.demo import BASE_MODEL
 
     source, is_demo = rows_source(recipe, demo, data), settled.values.model_name_or_path == str(BASE_MODEL)
-    license = recipe.license if source == recipe.dataset else LICENSE if is_demo and not data else None
-    license = None if evaluated else license  # somebody else's adapter has its own
+    license = None if evaluated else license_of(recipe, source, is_demo, data)  # somebody else's adapter has its own
     folder, command = Path(settled.values.output_dir or default_folder), [Path(sys.argv[0]).name, *sys.argv[1:]]
     interruption.listen()
     return Request(recipe, path_or_name, source, settled, folder, license, command, is_demo, overwrite, evaluated or {})
+
+
+def default_folder(name: str, demo: bool, data: str | None) -> str:
+    """The folder of a run that names none."""
+    parts = [name, *(["demo"] if demo else []), *([Path(data).stem] if data else [])]
+    return f"runs/{'-'.join(parts)}"
+
+
+def license_of(recipe: Recipe[Any], source: "Source", is_demo: bool, data: str | None) -> str | None:
+    """The licence of an adapter that is trained on these rows; None where nothing is known of them."""
+    from hf_finetune.demo import LICENSE
+
+    return recipe.license if source == recipe.dataset else LICENSE if is_demo and not data else None
 
 
 def rows_source(recipe: Recipe[Any], demo: bool, data: str | None) -> "Source":
@@ -142,21 +153,34 @@ def settle_run(
     more: "Sequence[Layer]" = (),
 ) -> "Settled":  # fmt: skip
     """The settings of a run, from all layers; `more` lie between the demo's and the user's own."""
-    from hf_finetune.demo import SETTINGS
-    from hf_finetune.layers import Layer, parse_assignments, read_yaml, settle
+    from hf_finetune.layers import settle
 
-    base = {"model_name_or_path": recipe.base_model, "model_revision": recipe.base_model_revision}
-    gates = {"gates": dict(recipe.gates)} if recipe.gates else {}
-    layers = [Layer("recipe", base | dict(recipe.hyperparameters) | gates)]
+    return settle(layers_of(recipe, [*words, *([f"baseline={baseline}"] if baseline else [])], config, demo, more))
+
+
+def layers_of(
+    recipe: Recipe[Any] | None, words: Sequence[str], config: str | None, demo: bool, more: "Sequence[Layer]" = ()
+) -> "list[Layer]":
+    """The layers that the settings of a run come from; `more` lie between the demo's and the user's own."""
+    from hf_finetune.demo import SETTINGS
+    from hf_finetune.layers import Layer, parse_assignments, read_yaml
+
+    layers = [Layer("recipe", _recipe_values(recipe) if recipe else {})]
     layers += [Layer("demo", SETTINGS)] if demo else []
     layers += more
     layers += [read_yaml(Path(config))] if config else []
-    layers.append(parse_assignments([*words, *([f"baseline={baseline}"] if baseline else [])]))
-    named = max(i for i, layer in enumerate(layers) if "model_name_or_path" in layer.values)
+    layers.append(parse_assignments(words))
+    named = max((i for i, layer in enumerate(layers) if "model_name_or_path" in layer.values), default=0)
     if named and not any("model_revision" in layer.values for layer in layers[named:]):
         # The recipe's revision is a commit of the recipe's base: another base starts from its own main branch.
         layers[named] = Layer(layers[named].origin, {**layers[named].values, "model_revision": "main"})
-    return settle(layers)
+    return layers
+
+
+def _recipe_values(recipe: Recipe[Any]) -> dict[str, Any]:
+    """What a recipe says of the settings."""
+    base = {"model_name_or_path": recipe.base_model, "model_revision": recipe.base_model_revision}
+    return base | dict(recipe.hyperparameters) | ({"gates": dict(recipe.gates)} if recipe.gates else {})
 
 
 def settings_table(settled: "Settled") -> str:

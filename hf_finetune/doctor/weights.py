@@ -1,0 +1,137 @@
+"""The base's weights, as far as their names, sizes and headers tell: nothing of them is loaded."""
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hf_finetune.doctor.line import Line, fault, ok, warning
+from hf_finetune.doctor.subject import Subject
+from hf_finetune.files import read_json
+from hf_finetune.resolve import TIMEOUT_SECONDS
+
+INDEX = "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth")
+OTHERS = (".gguf", ".h5", ".msgpack", ".onnx", ".ot")
+
+
+def files(subject: Subject) -> Iterator[Line]:
+    """Whether there are weights that are safe to load, all of them; how large they are."""
+    if subject.base is None:
+        return
+    sizes = _listed(subject)
+    if sizes is None:
+        return
+    tensors = {name: size for name, size in sizes.items() if name.endswith(".safetensors") and "/" not in name}
+    pickles = {name: size for name, size in sizes.items() if name.endswith(PICKLES) and _are_weights(name)}
+    subject.weights_bytes = sum((tensors or pickles).values())
+    if not tensors and not pickles:
+        other = [name for name in sizes if name.endswith(OTHERS)]
+        what = f"its weights are {other[0]}, which is not read here" if other else "it has no weights"
+        yield fault(what, "name the repo or folder that holds model.safetensors")
+    elif "adapter_model.safetensors" in tensors and len(tensors) == 1:
+        yield fault("it is an adapter, and no base model", "name the base in its adapter_config.json")
+    elif not tensors:
+        yield warning(
+            f"its weights are pickles ({min(pickles)}), which can run code as they are loaded",
+            "name a base with safetensors, or its revision=refs/pr/N that has them",
+        )
+    else:
+        yield ok(f"safetensors, {_size(subject.weights_bytes)}" + (_to_fetch(subject) if subject.base.commit else ""))
+
+
+def whole(subject: Subject) -> Iterator[Line]:
+    """Whether the weights in a folder are whole, and of the shapes that config.json says."""
+    if subject.base is None or subject.base.commit:
+        return
+    folder = Path(subject.base.location)
+    index = folder / INDEX
+    named = set(read_json(index)["weight_map"].values()) if index.is_file() else set()
+    lost = sorted(name for name in named if not (folder / name).is_file())
+    if lost:
+        yield fault(f"{lost[0]} is not there, which {INDEX} names", "fetch the base again")
+    shapes: dict[str, list[int]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            shapes |= header(path)
+        except (OSError, ValueError, struct.error) as error:
+            yield fault(f"{path.name} is not whole: {error}", "fetch the base again")
+            return
+    yield from _misfits(subject, shapes)
+
+
+def header(path: Path) -> dict[str, list[int]]:
+    """The shape of each tensor of a safetensors file.
+
+    Raises:
+        ValueError: when the file is cut, or no safetensors.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        if length > size:
+            raise ValueError(f"it has {size:,} bytes, too few for its own header")
+        held: dict[str, Any] = json.loads(file.read(length))
+    tensors = {name: own for name, own in held.items() if name != "__metadata__"}
+    end = 8 + length + max((own["data_offsets"][1] for own in tensors.values()), default=0)
+    if end != size:
+        raise ValueError(f"it has {size:,} bytes, and its header speaks of {end:,}")
+    return {name: list(own["shape"]) for name, own in tensors.items()}
+
+
+def _misfits(subject: Subject, shapes: Mapping[str, list[int]]) -> Iterator[Line]:
+    """Tensors whose shape is not the one that config.json makes."""
+    if subject.skeleton is None or not shapes or getattr(subject.config, "quantization_config", None):
+        return
+    wanted = {name: list(p.shape) for name, p in subject.skeleton.named_parameters()}
+    misfits = [name for name in wanted if name in shapes and shapes[name] != wanted[name]]
+    if misfits:
+        name = misfits[0]
+        more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
+        yield fault(
+            f"the weights do not fit config.json: {name} is {shapes[name]}, not {wanted[name]}{more}",
+            "fetch config.json and weights of one and the same base",
+        )
+
+
+def _listed(subject: Subject) -> dict[str, int] | None:
+    """Name and size of each file of the base; None where the Hub cannot be asked."""
+    base = subject.base
+    assert base is not None
+    if not base.commit:
+        folder = Path(base.location)
+        return {
+            path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()
+        }
+    import httpx2
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:
+        return None
+    try:
+        info = HfApi().model_info(base.name, revision=base.commit, files_metadata=True, timeout=TIMEOUT_SECONDS)
+    except (httpx2.HTTPError, OSError):
+        return None
+    return {file.rfilename: file.size or 0 for file in info.siblings or []}
+
+
+def _to_fetch(subject: Subject) -> str:
+    """How much of the weights is to be downloaded; it is left in the subject."""
+    from huggingface_hub import try_to_load_from_cache
+
+    base = subject.base
+    assert base is not None
+    index = [INDEX, "model.safetensors"]
+    is_here = any(isinstance(try_to_load_from_cache(base.name, name, revision=base.commit), str) for name in index)
+    subject.missing_bytes = 0 if is_here else subject.weights_bytes
+    return ", in the cache" if is_here else ", to be downloaded by the run"
+
+
+def _are_weights(name: str) -> bool:
+    return "/" not in name and name.startswith(("pytorch_model", "model", "consolidated"))
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.0f} MiB"
