@@ -46,7 +46,7 @@ class Tokens:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         counts = [np.diff(np.load(folder / OFFSETS)).astype(np.int32) for folder in folders]
-        self.sizes = np.concatenate(counts)
+        self.sizes: Parents = np.concatenate(counts)
         """Of each text the number of its words."""
         ends = np.cumsum(self.sizes, dtype=np.int64)
         self._starts = ends - self.sizes
