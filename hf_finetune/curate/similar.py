@@ -4,6 +4,7 @@ Rows of the same words are one text. Texts that agree in a band are candidates; 
 token Jaccard index before two texts count as near-duplicates. One band at a time is in memory.
 """
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,16 +42,21 @@ class Similar:
 
 
 class Tokens:
-    """The words of all texts on disk: of any of them, in any order, without holding the rest."""
+    """The words of all texts, in one file on disk: of any of them, in any order, without holding the rest."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        self._files = [np.load(folder / TOKENS, mmap_mode="r") for folder in folders]
-        own = [np.load(folder / OFFSETS) for folder in folders]
-        counts = np.array([len(one) - 1 for one in own], dtype=np.int64)
-        self.first_row = np.concatenate([[0], np.cumsum(counts)])
-        """Of each chunk, and the number of all rows at the end."""
-        self.sizes = np.concatenate([np.diff(one) for one in own]).astype(np.int32)
-        self._starts = np.concatenate([one[:-1] for one in own]).astype(np.int64)
+        counts = [np.diff(np.load(folder / OFFSETS)).astype(np.int32) for folder in folders]
+        self.sizes: Parents = np.concatenate(counts)
+        """Of each text the number of its words."""
+        ends = np.cumsum(self.sizes, dtype=np.int64)
+        self._starts = ends - self.sizes
+        with tempfile.TemporaryFile(dir=folders[0]) as file:  # which has no name, so that nothing is left of it
+            self._words = np.memmap(file, np.uint32, "w+", shape=(int(ends[-1]) if len(ends) else 1,))
+        done = 0
+        for folder in folders:
+            own = np.load(folder / TOKENS)
+            self._words[done : done + len(own)] = own
+            done += len(own)
 
     def of(self, rows: Numbers) -> tuple[Words, Numbers]:
         """The words of the rows, one row after the other, and of each word which of the given rows it is of."""
@@ -58,13 +64,7 @@ class Tokens:
         ends = np.cumsum(sizes)
         owner = np.repeat(np.arange(len(rows)), sizes)
         within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - sizes, sizes)
-        position = within + np.repeat(self._starts[rows], sizes)
-        found = np.empty(len(position), dtype=np.uint32)
-        chunk = np.repeat(np.searchsorted(self.first_row, rows, side="right") - 1, sizes)
-        for number in np.unique(chunk):
-            mine = chunk == number
-            found[mine] = self._files[number][position[mine]]
-        return found, owner
+        return np.asarray(self._words[within + np.repeat(self._starts[rows], sizes)]), owner
 
 
 def find_similar(
