@@ -7,8 +7,10 @@ import click
 import pytest
 
 from hf_finetune.cli import commands
+from hf_finetune.cli.advise import advise
 from hf_finetune.cli.card import card
 from hf_finetune.cli.doctor import doctor
+from hf_finetune.cli.estimate import estimate
 from hf_finetune.cli.launch import launch
 from hf_finetune.cli.prepare import prepare
 from hf_finetune.cli.push import push
@@ -57,12 +59,22 @@ def test_every_option_of_launch_in_the_readme_exists() -> None:
     assert options <= own
 
 
+def test_every_option_of_estimate_and_advise_in_the_readme_exists() -> None:
+    for command in (estimate, advise):
+        own = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        given = [word for line in LINES if line.startswith(f"hf-finetune {command.name} ") for word in line.split()]
+        options = {word for word in given if word.startswith("--")}
+        assert options
+        assert options <= own
+
+
 @pytest.mark.parametrize(
     ("command", "program"),
     [
         (run, "accelerate launch -m hf_finetune"),
         (launch, "hf-finetune launch"),
         (doctor, "hf-finetune doctor"),
+        (estimate, "hf-finetune estimate"),
         (card, "hf-finetune card"),
         (prepare, "hf-finetune prepare"),
         (push, "hf-finetune push"),

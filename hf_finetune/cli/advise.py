@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ def _asked(given: "Situation") -> "Situation":
     """The answers, after asking for those that are not given; an empty one says nothing."""
     from dataclasses import replace
 
-    questions = {
+    questions: dict[str, tuple[str, Callable[[str], object]]] = {
         "facts_change": (f"How often do the facts in the answers change ({FREQUENCIES})?", str),
         "examples": ("How many labelled examples are there?", _number),
         "requests_per_day": ("How many requests a day?", _number),

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from math import ceil
 from statistics import mean
+from typing import TYPE_CHECKING
 
 from hf_finetune.estimate.formula import formula_steps
 from hf_finetune.estimate.lengths import Lengths, Row, packed_rows
 from hf_finetune.estimate.shape import Shape
-from hf_finetune.estimate.trace import UNTRACEABLE, Kind, Steps, Tracer
+from hf_finetune.estimate.steps import Kind, Steps
 from hf_finetune.settings import Settings
-from hf_finetune.train.batches import ShardedBatches, packed_batch
+
+if TYPE_CHECKING:
+    from hf_finetune.estimate.trace import Tracer
 
 SMALL = 2
 """The smaller of the two batches that are traced."""
@@ -43,6 +46,8 @@ class Counter:
 
     def mean_tokens(self, kind: Kind, size: int) -> float:
         """The tokens that are computed for a batch of that size on average."""
+        from hf_finetune.train.batches import ShardedBatches
+
         rows, some = self.lengths.rows, min(size, LARGEST_TRACED)
         drawn = ShardedBatches(len(rows), some, self.settings.seed).batches(0)[:SAMPLED]
         whole = [batch for batch in drawn if len(batch) == some] or drawn
@@ -58,6 +63,8 @@ class Counter:
         return ceil(epochs * an_epoch), ceil(epochs * ceil(an_epoch / accumulation))
 
     def _computed(self, kind: Kind, rows: Sequence[Row]) -> int:
+        from hf_finetune.train.batches import packed_batch
+
         if kind.is_packed:
             return int(packed_batch(rows, self.settings.shared_prefix)["input_ids"].numel())
         return sum(len(row["input_ids"]) for row in packed_rows(rows, is_packed=False))
@@ -68,6 +75,8 @@ class Counter:
         return self._traced[kind, size]
 
     def _trace(self, kind: Kind, rows: Sequence[Row]) -> Steps:
+        from hf_finetune.estimate.trace import UNTRACEABLE, Tracer
+
         if kind not in self.untraceable:
             try:
                 if kind not in self._tracers:

@@ -23,7 +23,7 @@ from hf_finetune.estimate.memory import (
 from hf_finetune.estimate.methods import METHODS, method_of, trainable_parameters, with_method
 from hf_finetune.estimate.shape import Shape
 from hf_finetune.estimate.speed import Work, evaluation_seconds, start_seconds, training_seconds
-from hf_finetune.estimate.trace import Kind, Steps
+from hf_finetune.estimate.steps import Kind, Steps
 from hf_finetune.packing import NO_LOSS
 from hf_finetune.settings import Settings
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hf_finetune.estimate.lengths import Row
 from hf_finetune.estimate.shape import Shape
-from hf_finetune.estimate.trace import Kind, Step, Steps
+from hf_finetune.estimate.steps import Kind, Step, Steps
 from hf_finetune.packing import NO_LOSS
 
 KERNELS = 300

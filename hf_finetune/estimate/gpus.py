@@ -108,8 +108,9 @@ def with_prices_of_today(gpus: Sequence[Gpu]) -> tuple[list[Gpu], str]:
 
     try:
         listed = machines(patient=False)
-    except RecipeError as error:
-        reason = str(error).removeprefix("jobs: ").rstrip(".")
+    except (RecipeError, LookupError, TypeError, ValueError) as error:
+        known = str(error).removeprefix("jobs: ").rstrip(".")
+        reason = known if isinstance(error, RecipeError) else "the Hub's list is not as it was when this was written"
         return list(gpus), f"prices of {date_of_prices()}, from this package's file ({reason})"
     priced = []
     for gpu in gpus:

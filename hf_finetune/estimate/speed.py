@@ -11,7 +11,7 @@ from hf_finetune.estimate.gpus import Gpu
 from hf_finetune.estimate.lengths import Lengths
 from hf_finetune.estimate.memory import cache_bytes
 from hf_finetune.estimate.shape import Shape
-from hf_finetune.estimate.trace import Step
+from hf_finetune.estimate.steps import Step
 from hf_finetune.settings import Settings
 
 PRODUCTS = 0.6

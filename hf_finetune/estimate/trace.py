@@ -11,7 +11,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from torch.utils.flop_counter import flop_registry
 
 from hf_finetune.estimate.lengths import Row, packed_rows
 from hf_finetune.estimate.shape import Shape, empty_model
+from hf_finetune.estimate.steps import Kind, Step, Steps
 from hf_finetune.lora import fuse
 from hf_finetune.packed_model import PackedModel
 from hf_finetune.packing import Batch, supervised
@@ -31,41 +32,6 @@ UNTRACEABLE = (RuntimeError, NotImplementedError, ValueError, TypeError, LookupE
 """What the code of an architecture may raise when it looks into tensors that hold nothing."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """Of the forward and the backward pass of a batch, with neither weights nor gradients that stay."""
-
-    kept: float
-    """Bytes alive after the forward pass."""
-    peak: float
-    """Bytes alive at most."""
-    flops: float
-    """Floating-point operations of products, two for a multiplication with an addition."""
-    moved: float
-    """Bytes that all other operations read and write."""
-    kernels: float
-    """Operations that a GPU is told one by one."""
-
-    def __add__(self, other: "Step") -> "Step":
-        return Step(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
-
-    def __mul__(self, number: float) -> "Step":
-        return Step(*(one * number for one in astuple(self)))
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a step depends on besides its batch."""
-
-    dtype: torch.dtype
-    is_full: bool
-    """Whether the base itself is trained, without an adapter."""
-    attention: str
-    """flash, efficient, or cpu."""
-    is_packed: bool
-    is_fused: bool
-
-
 class Tracer:
     """Traces the steps of one model in one kind of training."""
 
@@ -74,7 +40,7 @@ class Tracer:
         self.shape, self.settings, self.kind = shape, settings, kind
         self._models = {layers: _Traced(shape, layers, settings, kind) for layers in (1, 2)}
 
-    def steps(self, rows: Sequence[Row]) -> "Steps":
+    def steps(self, rows: Sequence[Row]) -> Steps:
         """The step of a batch of those rows, for any number of layers that compute their activations again."""
         batch = self._batch(rows)
         plain, again = (
@@ -101,44 +67,6 @@ def _one_and_more(one: Step, two: Step) -> tuple[Step, Step]:
     passing = max(two.peak - two.kept, one.peak - one.kept)
     layer = two + one * -1
     return replace(one, peak=one.kept + passing), replace(layer, peak=layer.kept)
-
-
-@dataclass(frozen=True)
-class Steps:
-    """The steps of a batch in a model of so many layers, put together from those with one layer and with two."""
-
-    num_layers: int
-    num_tokens: int
-    """That are computed: without what rows share twice, with padding where there is any."""
-    plain: Step
-    """With one layer."""
-    layer: Step
-    """What a further one adds."""
-    plain_again: Step
-    """With one layer that computes its activations again."""
-    layer_again: Step
-
-    def towards(self, other: "Steps", share: float) -> "Steps":
-        """What lies at that share of the way from these steps to others, or beyond them."""
-        mixed = [
-            one + (more + one * -1) * share
-            for one, more in (
-                (self.plain, other.plain),
-                (self.layer, other.layer),
-                (self.plain_again, other.plain_again),
-                (self.layer_again, other.layer_again),
-            )
-        ]
-        tokens = round(self.num_tokens + (other.num_tokens - self.num_tokens) * share)
-        return Steps(self.num_layers, max(1, tokens), *mixed)
-
-    def step(self, every: int) -> Step:
-        """With activations computed again in no layer (0), or in one of so many."""
-        more = self.num_layers - 1
-        if not every:
-            return self.plain + self.layer * more
-        again = -(-self.num_layers // every)
-        return self.plain_again + self.layer_again * (again - 1) + self.layer * (self.num_layers - again)
 
 
 class _Traced:
