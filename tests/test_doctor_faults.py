@@ -365,12 +365,12 @@ def grown(bench: Bench, layers: int, hidden: int) -> None:
 
 @planted("memory", "fault", "GiB with one row at a time", "a smaller base|load_in_4bit")
 def base_that_no_memory_holds(bench: Bench) -> None:
-    grown(bench, 80, 16384)
+    grown(bench, 4, 65536)
 
 
 @planted("disk", "fault", "GiB are needed for checkpoints", "output_dir=FOLDER")
 def checkpoints_that_no_disk_holds(bench: Bench) -> None:
-    grown(bench, 126, 16384)
+    grown(bench, 4, 65536)
     bench.words.append("lora_r=4096")
 
 
@@ -478,7 +478,7 @@ def line_that_is_no_json(bench: Bench) -> None:
     bench.file("rows.jsonl", "\n".join([*lines[:2], '{"sentence": "cut', *lines[2:]]) + "\n")
 
 
-@planted("data", "fault", "'sentence' is missing", r"(?i)rename .*text|mend")
+@planted("data", "fault", "'sentence' is missing", "Rename the column")
 def column_of_another_name(bench: Bench) -> None:
     bench.rows = [{"sentense": row["sentence"], "label": row["label"]} for row in bench.rows]
 
