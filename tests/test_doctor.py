@@ -9,8 +9,8 @@ from click.testing import CliRunner, Result
 from doctor_bench import QUICK, RECIPE, Bench, bench_in
 
 from conftest import sample_rows, write_rows
-from hf_finetune.cli.doctor import WIDTH, as_object, cut, doctor
-from hf_finetune.doctor import BEFORE_ROWS, Area, Line, Subject, notes_of
+from hf_finetune.cli.doctor import WIDTH, as_object, cut, doctor, subject_of
+from hf_finetune.doctor import AREAS, BEFORE_ROWS, Area, Line, Subject, examine, notes_of
 from hf_finetune.doctor.examination import lines_of
 from hf_finetune.doctor.line import defect, parted, warning
 from hf_finetune.doctor.training import LONGEST, Shown, some_of
@@ -97,10 +97,11 @@ def test_a_defect_is_told_where_it_is_in_the_recipe(tmp_path: Path) -> None:
 
 def test_an_error_falls_into_what_is_wrong_and_what_mends_it() -> None:
     assert parted("data: x is 0.5 e.g. here. Write 1. Or 2.") == ("data: x is 0.5 e.g. here.", "Write 1. Or 2.")
-    assert parted("a: 2 faults.\n  row 1: b\n  leave_out=true goes on.") == (
-        "a: 2 faults.\n  row 1: b",
-        "leave_out=true goes on.",
-    )
+    assert parted("a: 1 fault.\n  row 1: b\n  x=true goes on.") == ("a: 1 fault.\n  row 1: b", "x=true goes on.")
+    many = ["a: 9 faults.", *(f"  row {n}: b is c. Take it out." for n in range(1, 6)), "  (and 4 more)"]
+    what, fix = parted("\n".join(many))
+    assert fix == "Take it out."
+    assert what.splitlines() == [*many[:4], many[-1]]
 
 
 def test_of_many_rows_the_longest_are_tokenised_for_sure(tmp_path: Path) -> None:
@@ -128,11 +129,10 @@ def test_good_data_of_the_recipes_gets_no_fault_and_no_warning(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(doctor, [name, "--demo", "--json"], standalone_mode=False)
-    held = json.loads(done.output)
-    assert [line for line in held["lines"] if line["level"] != "ok"] == []
-    assert len(held["lines"]) > 10
-    assert done.return_value == 0
+    areas = AREAS if name == "finsent" else QUICK
+    found = [line for _, own in examine(subject_of(name, [], None, True, None), areas) for line in own]
+    assert [line for line in found if line.level != "ok"] == []
+    assert len(found) > 10
 
 
 def test_rows_are_told_by_their_number_in_the_file(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from doctor_bench import LOOKED_AT, QUICK, Bench, Plant, bench_in
 
 from conftest import CHATML, sample_rows, write_rows
 
+DIRTY = Path(__file__).parents[2] / "shared" / "data" / "dirty"
 TABLE: list[Plant] = []
 Planting = Callable[[Bench], None]
 
@@ -364,12 +365,12 @@ def grown(bench: Bench, layers: int, hidden: int) -> None:
 
 @planted("memory", "fault", "GiB with one row at a time", "a smaller base|load_in_4bit")
 def base_that_no_memory_holds(bench: Bench) -> None:
-    grown(bench, 80, 16384)
+    grown(bench, 4, 65536)
 
 
 @planted("disk", "fault", "GiB are needed for checkpoints", "output_dir=FOLDER")
 def checkpoints_that_no_disk_holds(bench: Bench) -> None:
-    grown(bench, 126, 16384)
+    grown(bench, 4, 65536)
     bench.words.append("lora_r=4096")
 
 
@@ -477,7 +478,7 @@ def line_that_is_no_json(bench: Bench) -> None:
     bench.file("rows.jsonl", "\n".join([*lines[:2], '{"sentence": "cut', *lines[2:]]) + "\n")
 
 
-@planted("data", "fault", "'sentence' is missing", r"(?i)rename .*text|mend")
+@planted("data", "fault", "'sentence' is missing", "Rename the column")
 def column_of_another_name(bench: Bench) -> None:
     bench.rows = [{"sentense": row["sentence"], "label": row["label"]} for row in bench.rows]
 
@@ -608,3 +609,18 @@ def test_the_table_has_at_least_forty_faults_of_every_kind() -> None:
     assert len(TABLE) == len({plant.name for plant in TABLE})
     assert sum(areas.values()) >= 100
     assert {"environment", "recipe", "settings", "base model", "template", "data", "memory", "disk"} == set(areas)
+
+
+@pytest.mark.skipif(not DIRTY.is_dir(), reason="the files of other projects are not here")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("jsonl_comment_lines.jsonl", "row 1: "),
+        ("identity.json", "'sentence' is missing"),
+        ("v1_sft_demo.jsonl", "'sentence' is missing"),
+    ],
+)
+def test_files_that_users_of_other_projects_fell_over_are_named(name: str, told: str, bench: Bench) -> None:
+    bench.data = str(DIRTY / name)
+    faults = [line for line in bench.lines(QUICK) if line.level == "fault"]
+    assert any(told in line.text and line.fix for line in faults), faults

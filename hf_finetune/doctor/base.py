@@ -137,7 +137,8 @@ def packing(subject: Subject) -> Iterator[Line]:
 def context(subject: Subject) -> Iterator[Line]:
     """Whether rows of max_length tokens fit into the base's context."""
     longest, asked = context_of(subject), subject.settings.max_length
-    if longest and asked > longest:
+    is_meant = subject.recipe is not None or subject.is_asked("max_length")
+    if longest and asked > longest and is_meant:
         rows = [len(row["input_ids"]) for row in subject.encoded.train] if subject.encoded else []
         line = fault if rows and max(rows) > longest else warning
         yield line(f"max_length is {asked}, and the base's context is {longest} tokens", f"max_length={longest}")

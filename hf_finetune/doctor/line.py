@@ -9,6 +9,8 @@ from typing import Literal
 from hf_finetune.errors import RecipeError, first_line
 
 Level = Literal["ok", "warning", "fault"]
+SHOWN = 3
+"""Rows of many broken ones that a line names."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,12 @@ def told(error: RecipeError) -> Line:
 
 def parted(message: str) -> tuple[str, str]:
     """The first sentence of a message, and the rest, which says what to do; of several lines the first says what."""
-    head, newline, below = message.partition("\n")
-    if newline:
-        *rows, last = below.split("\n")
-        advice = last.strip() if "=true" in last else ""
-        return "\n".join([head, *rows, *([] if advice else [last])]), advice or "Mend them."
+    head, *below = message.split("\n")
+    if below:
+        advice = next((line.strip() for line in below if "=true" in line), "")
+        rows = [line for line in below if "=true" not in line]
+        fix = advice or parted(rows[0].strip())[1] or "mend these rows"
+        return "\n".join([head, *rows[:SHOWN], *(rows[-1:] if len(rows) > SHOWN else [])]), fix
     end = re.search(r"(?<=[.?!)])\s+(?=[A-Z`])", message)
     return (message[: end.start()], message[end.end() :]) if end else (message, "")
 

@@ -44,9 +44,10 @@ def encoded(subject: Subject) -> Iterator[Line]:
     subject.num_train_rows -= facts["longer_than_max_length"]["train"]
     least = "at least " if is_part and facts["longer_than_max_length"]["train"] >= LONGEST else ""
     if longer:
+        verb = "is" if longer == 1 else "are"
         yield warning(
-            f"{least}{plural(longer, 'row')} are longer than max_length={facts['max_length']} tokens and are "
-            f"left out (the longest has {longest:,})",
+            f"{least}{plural(longer, 'row')} {verb} longer than max_length={facts['max_length']} tokens and left out "
+            f"(the longest has {longest:,})",
             _longer(subject, longest),
         )
     yield ok(f"{facts['tokens']['train']['median']:,} tokens a row in the middle, {longest:,} in the longest")
