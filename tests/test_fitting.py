@@ -98,12 +98,12 @@ def test_the_same_is_trained_in_smaller_pieces(tiny_base: Path, tmp_path: Path, 
     assert_alike(cut.adapter, whole.adapter)
 
 
-def assert_alike(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+def assert_alike(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float = 1e-3) -> None:
     """Float32 sums in another order, of which AdamW's division by the second moment makes more in the first steps."""
     assert one.keys() == other.keys()
     largest = max(float(tensor.abs().max()) for tensor in other.values())
     for name, tensor in other.items():
-        torch.testing.assert_close(one[name], tensor, rtol=0, atol=1e-3 * largest)
+        torch.testing.assert_close(one[name], tensor, rtol=0, atol=tolerance * largest)
 
 
 NOISY: dict[str, Any] = {
@@ -167,7 +167,7 @@ def test_the_tried_batch_is_one_of_the_run_and_the_longest(
 WORK: dict[str, Any] = {"what": "train", "rows": (12, 100, 200), "checked": (4, 10, 20)}
 FIXED: dict[str, Any] = {
     "lora_dropout": 0.0, "gradient_checkpointing": False, "max_steps": 3, "eval_strategy": "steps", "eval_steps": 1,
-    "save_total_limit": 9,
+    "lr_scheduler_type": "constant", "warmup_steps": 0, "save_total_limit": 9,
 }  # fmt: skip
 EIGHT, FOUR = {"per_device_train_batch_size": 8}, {"per_device_train_batch_size": 4}
 NOISE = {"lora_dropout": 0.1}
@@ -231,7 +231,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
 def assert_trained_alike(one: dict[str, Any], other: dict[str, Any], tolerance: float = 1e-5) -> None:
     assert one["losses"] == pytest.approx(other["losses"], rel=tolerance)
     assert one["validation"] == pytest.approx(other["validation"], rel=tolerance)
-    assert_alike(load_file(one["adapter"]), load_file(other["adapter"]))
+    assert_alike(load_file(one["adapter"]), load_file(other["adapter"]), 10 * tolerance)
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def _asked(given: "Situation") -> "Situation":
     """The answers, after asking for those that are not given; an empty one says nothing."""
     from dataclasses import replace
 
-    questions: dict[str, tuple[str, Callable[[str], object]]] = {
+    questions: dict[str, tuple[str, Callable[[str], Any]]] = {
         "facts_change": (f"How often do the facts in the answers change ({FREQUENCIES})?", str),
         "examples": ("How many labelled examples are there?", _number),
         "requests_per_day": ("How many requests a day?", _number),
@@ -88,7 +88,7 @@ def _asked(given: "Situation") -> "Situation":
     }
     for name, (question, read) in questions.items():
         if getattr(given, name) is None:
-            text = click.prompt(question, default="", show_default=False).strip()
+            text = click.prompt(question, default="", show_default=False, prompt_suffix=" ").strip()
             given = replace(given, **{name: read(text) if text else None})
     return given
 

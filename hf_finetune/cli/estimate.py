@@ -42,7 +42,10 @@ def estimate(recipe: str, settings: Sequence[str], demo: bool, data: str | None,
     settled = settle_run(loaded, settings, config, demo)
     prepare_libraries()
     from hf_finetune.estimate import find_gpus, shape_of
+    from hf_finetune.estimate.fit import Estimator
     from hf_finetune.estimate.gpus import with_prices_of_today
+    from hf_finetune.estimate.methods import adapter_parameters, method_of
+    from hf_finetune.estimate.words import about, best, parts, suggestion, table
     from hf_finetune.model import find_base_model
 
     values = settled.values
@@ -50,16 +53,12 @@ def estimate(recipe: str, settings: Sequence[str], demo: bool, data: str | None,
     methods = _methods(method, values)
     base = find_base_model(values)
     shape = shape_of(base, values)
+    trainable = adapter_parameters(shape, values)
     lengths = _lengths(loaded, rows_source(loaded, demo, data), values, base, download, (rows, tokens))
     priced, told = with_prices_of_today(chosen)
-    from hf_finetune.estimate.fit import Estimator
-    from hf_finetune.estimate.methods import adapter_parameters, method_of
-    from hf_finetune.estimate.words import about, best, parts, suggestion, table
-
     estimator, own = Estimator(shape, values, lengths), method_of(values)
     found = [estimator.estimate(one, gpus, name) for one in priced for name in methods]
-    trainable, line = adapter_parameters(shape, values), suggestion(found, values, own)
-    cheapest = best(found, own)
+    cheapest, line = best(found, own), suggestion(found, values, own)
     by_formula = sorted(set(estimator.counter.untraceable.values()))
     if as_json:
         click.echo(json.dumps({

@@ -16,7 +16,11 @@ def table(estimates: Sequence[Estimate]) -> str:
     rows = [HEADER, *map(_cells, estimates)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    held = [
+        "* its 4-bit layers are held as the numbers they stand for, as there is room: dequantize_once=false saves it"
+    ]
+    noted = held if any(one.is_dequantized for one in estimates) else []
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:], *noted])
 
 
 def about(shape: Shape, trainable: int, settings: Settings) -> str:
@@ -94,12 +98,13 @@ def billions(count: int) -> str:
 
 def _cells(one: Estimate) -> tuple[str, ...]:
     name = f"{one.num_gpus} x {one.gpu.name}, {one.sharing}" if one.num_gpus > 1 else one.gpu.name
+    method = NAMES[one.method] + ("*" if one.is_dequantized else "")
     batch = f"{one.batch}" + (f" x {one.accumulation}" if one.accumulation > 1 else "")
     again = "-" if one.checkpointed == CHECKPOINTED[0] else one.checkpointed
     peak = f"{one.peak_gib:.1f} of {one.gpu.memory_gib:.1f}"
     if not one.fits:
-        return (name, NAMES[one.method], "no", peak, *["-"] * 5)
+        return (name, method, "no", peak, *["-"] * 5)
     price = "?" if one.price_usd is None else f"{one.price_usd:.2f}"
     return (
-        name, NAMES[one.method], "yes", peak, batch, str(one.largest_batch), again, duration(one.seconds or 0), price,
+        name, method, "yes", peak, batch, str(one.largest_batch), again, duration(one.seconds or 0), price,
     )  # fmt: skip
