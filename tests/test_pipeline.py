@@ -83,7 +83,8 @@ def test_the_record_tells_which_gains_of_speed_there_were(demo: Path) -> None:
 def test_what_is_seen_is_a_page(demo: Path) -> None:
     said = (demo / "said").read_text()
     assert "demonstration model" in said
-    assert len(said.splitlines()) < 35
+    ticks = [line for line in said.splitlines() if re.search(r"^[a-z].* \d+ of \d+ .*GiB$", line)]  # on a slow machine
+    assert len(said.splitlines()) - len(ticks) < 35
     assert "Warning" not in (demo / "said_on_the_side").read_text()
 
 
