@@ -360,18 +360,20 @@ PLANTED = {
     ),
     # Personal data
     "an e-mail address": Planted(
-        "personal_data", among(pair("Write to lena.brandt@firma-nord.de soon.")), "1 × email", "--mask", False
+        "personal_data", among(pair("Write to lena.brandt@firma-nord.de soon.")), "1 × email", "--mask-personal", False
     ),
     "a telephone number": Planted(
-        "personal_data", among(pair("Ring +49 30 901820 at noon.")), "1 × phone", "--mask", False
+        "personal_data", among(pair("Ring +49 30 901820 at noon.")), "1 × phone", "--mask-personal", False
     ),
     "an IBAN": Planted(
-        "personal_data", among(pair("Pay to DE89 3704 0044 0532 0130 00 please.")), "1 × iban", "--mask", False
+        "personal_data", among(pair("Pay to DE89 3704 0044 0532 0130 00 please.")), "1 × iban", "--mask-personal", False
     ),
     "a card number": Planted(
-        "personal_data", among(pair("Charge 4012 8888 8888 1881 twice.")), "1 × card", "--mask", False
+        "personal_data", among(pair("Charge 4012 8888 8888 1881 twice.")), "1 × card", "--mask-personal", False
     ),
-    "a national id": Planted("personal_data", among(pair("Her number is 536-90-4399.")), "1 × US SSN", "--mask", False),
+    "a national id": Planted(
+        "personal_data", among(pair("Her number is 536-90-4399.")), "1 × US SSN", "--mask-personal", False
+    ),
 }
 
 
