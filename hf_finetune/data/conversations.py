@@ -104,6 +104,7 @@ def _question(values: Values) -> Turns:
 def _preference(values: Values) -> Sample:
     chosen, rejected = _answer(values.get("chosen")), _answer(values.get("rejected"))
     if not chosen or chosen[0].role in ("assistant", "tool"):
+        _refuse_uneven(len(chosen), len(rejected))
         return Sample((*_question(values), *chosen), rejected)
     shared = 0  # pairs that hold the whole conversation, the question too
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared].content == rejected[shared].content:
@@ -111,7 +112,18 @@ def _preference(values: Values) -> Sample:
     if not shared:
         what = "the chosen answer and the rejected one are to different questions."
         raise NotTurns("different_questions", what, "Give both the same question.")
+    _refuse_uneven(len(chosen), len(rejected))
     return Sample((*_system(values), *chosen), rejected[shared:])
+
+
+def _refuse_uneven(chosen: int, rejected: int) -> None:
+    """Stops where a pair's answers are not of as many turns: both are cut off their question at one place."""
+    if chosen != rejected:
+        raise NotTurns(
+            "uneven_pair",
+            f"the chosen conversation has {chosen} turns, and the rejected one {rejected}.",
+            "Cut both after the first answer in which they differ.",
+        )
 
 
 def _feedback(values: Values) -> Sample:
