@@ -477,6 +477,6 @@ def test_a_wrong_option_is_told_before_anything_is_made(tmp_path: Path, words: l
 
 def test_where_each_row_contradicts_another_nothing_is_written_and_that_is_told(tmp_path: Path) -> None:
     rows = [{"text": one["question"], "label": label} for one in questions(6) for label in ("open", "shut")]
-    with pytest.raises(RecipeError, match=r"rows\.jsonl: no row is left \(contradictory 12\)\. .* --keep contradictory"):
+    with pytest.raises(RecipeError, match=r"no row is left \(contradictory 12\)\. .* --keep contradictory"):
         prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out")
     assert not (tmp_path / "out").exists()
