@@ -1,6 +1,7 @@
 """From rows to a data set: nothing is lost silently, nothing leaks, and whatever stops a run, it ends the same."""
 
 import gzip
+import json
 import os
 import signal
 import subprocess
@@ -480,3 +481,12 @@ def test_where_each_row_contradicts_another_nothing_is_written_and_that_is_told(
     with pytest.raises(RecipeError, match=r"no row is left \(contradictory 12\)\. .* --keep contradictory"):
         prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_half_a_character_is_told_as_a_lost_one(tmp_path: Path, form: str) -> None:
+    rows = questions(12)
+    rows[3]["answer"] = "It is told \ud83d in a book."  # of an emoji that was cut
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    facts = prepared(tmp_path / "rows.jsonl", tmp_path / "out", format=form)
+    assert (facts["rows"]["kept"], facts["stayed"]) == (12, {"lost_character": 1})

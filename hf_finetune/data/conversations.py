@@ -21,7 +21,18 @@ def conversation(kind: Kind, values: Values) -> Sample:
     Raises:
         NotTurns: when they cannot be one.
     """
-    return READERS[kind](values)
+    sample = READERS[kind](values)
+    texts = [turn.content for turn in (*sample.messages, *sample.rejected)]
+    return sample if all(map(_can_be_written, texts)) else sample.with_texts(_writable)
+
+
+def _can_be_written(text: str) -> bool:
+    return text.isascii() or _writable(text) == text
+
+
+def _writable(text: str) -> str:
+    """The text with U+FFFD for each half of a character, as JSON has it where an emoji was cut: no file can hold it."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def as_text(value: Any) -> str:
