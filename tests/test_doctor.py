@@ -231,3 +231,13 @@ def test_rows_beyond_the_context_are_a_fault_only_where_positions_end(bench: Ben
     sizes = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512, "vocab_size": 512}
     bench.file("base/config.json", json.dumps({"model_type": "gpt2", **sizes}))
     assert [line.level for line in lines_of(area, subject) if line.level != "ok"] == ["fault"]
+
+
+def test_a_cache_that_may_not_be_written_to_is_a_fault_where_something_is_to_be_kept_in_it(bench: Bench) -> None:
+    for name in ("HF_HOME", "HF_HUB_CACHE"):
+        bench.monkeypatch.setattr(f"huggingface_hub.constants.{name}", str(bench.folder / "cache"))
+    bench.monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    bench.monkeypatch.setattr("os.access", lambda path, mode: False)
+    settled = [settle([Layer("command line", {"model_name_or_path": own})]) for own in (str(bench.base), "acme/base")]
+    area = Area("environment", (variables.caches,))
+    assert [line.level for own in settled for line in lines_of(area, Subject(own))] == ["warning", "fault"]

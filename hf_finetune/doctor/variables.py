@@ -97,7 +97,8 @@ def caches(subject: Subject) -> Iterator[Line]:
         nearest = next(path for path in (folder, *folder.parents) if path.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             why = "may not be written to" if nearest.is_dir() else "is a file"
-            line = warning if nearest.is_dir() and (is_read_only or name == "HF_HOME") else fault
+            is_spare = is_read_only or not Path(constants.HF_HUB_CACHE).is_relative_to(given)
+            line = warning if nearest.is_dir() and is_spare else fault
             yield line(f"{name} is {given}: {nearest} {why}", f"export {name}=FOLDER, one of yours")
             return
 
