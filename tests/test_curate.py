@@ -490,3 +490,14 @@ def test_half_a_character_is_told_as_a_lost_one(tmp_path: Path, form: str) -> No
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     facts = prepared(tmp_path / "rows.jsonl", tmp_path / "out", format=form)
     assert (facts["rows"]["kept"], facts["stayed"]) == (12, {"lost_character": 1})
+
+
+def test_what_is_pushed_quotes_no_row_that_could_not_be_masked(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [*questions(12)]
+    rows[3]["answer"] = ["Write to anna.berg@hesse-norda.eu"]
+    source = write_lines(tmp_path / "rows.jsonl", rows)
+    facts = prepared(source, tmp_path / "out", mask_personal=True)
+    assert facts["rejected"] == {"mixed_types": 1}
+    quoting = [name for name, held in content(tmp_path / "out").items() if b"anna.berg" in held]
+    assert quoting == ["rejected.jsonl"]  # which stays here
+    assert "anna.berg" in read_lines(tmp_path / "out" / "rejected.jsonl")[0]["reasons"][0]["message"]
