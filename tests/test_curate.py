@@ -1,6 +1,7 @@
 """From rows to a data set: nothing is lost silently, nothing leaks, and whatever stops a run, it ends the same."""
 
 import gzip
+import json
 import os
 import signal
 import subprocess
@@ -473,3 +474,30 @@ def test_a_wrong_option_is_told_before_anything_is_made(tmp_path: Path, words: l
     assert told in f"{result.output}{result.exception}"
     assert result.exit_code != 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl"]
+
+
+def test_where_each_row_contradicts_another_nothing_is_written_and_that_is_told(tmp_path: Path) -> None:
+    rows = [{"text": one["question"], "label": label} for one in questions(6) for label in ("open", "shut")]
+    with pytest.raises(RecipeError, match=r"no row is left \(contradictory 12\)\. .* --keep contradictory"):
+        prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_half_a_character_is_told_as_a_lost_one(tmp_path: Path, form: str) -> None:
+    rows = questions(12)
+    rows[3]["answer"] = "It is told \ud83d in a book."  # of an emoji that was cut
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    facts = prepared(tmp_path / "rows.jsonl", tmp_path / "out", format=form)
+    assert (facts["rows"]["kept"], facts["stayed"]) == (12, {"lost_character": 1})
+
+
+def test_what_is_pushed_quotes_no_row_that_could_not_be_masked(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [*questions(12)]
+    rows[3]["answer"] = ["Write to anna.berg@hesse-norda.eu"]
+    source = write_lines(tmp_path / "rows.jsonl", rows)
+    facts = prepared(source, tmp_path / "out", mask_personal=True)
+    assert facts["rejected"] == {"mixed_types": 1}
+    quoting = [name for name, held in content(tmp_path / "out").items() if b"anna.berg" in held]
+    assert quoting == ["rejected.jsonl"]  # which stays here
+    assert "anna.berg" in read_lines(tmp_path / "out" / "rejected.jsonl")[0]["reasons"][0]["message"]

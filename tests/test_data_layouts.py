@@ -246,3 +246,12 @@ def test_a_few_rows_of_another_layout_do_not_change_what_the_others_are() -> Non
 def test_no_rows_have_no_layout() -> None:
     with pytest.raises(RecipeError, match="there are no rows"):
         detect([])
+
+
+def test_a_pair_whose_answers_are_not_of_as_many_turns_is_no_pair() -> None:
+    more = [*TURNS, {"role": "user", "content": "And who else?"}, {"role": "assistant", "content": "Nobody."}]
+    record = Record("rows.jsonl", 1, {"chosen": more, "rejected": [TURNS[0], {"role": "assistant", "content": "No."}]})
+    sample, found = detect([record]).sample(record)
+    assert sample is None
+    assert [one.check for one in found] == ["uneven_pair"]
+    assert "has 4 turns, and the rejected one 2" in found[0].message

@@ -10,13 +10,26 @@ from doctor_bench import QUICK, RECIPE, Bench, bench_in
 
 from conftest import sample_rows, write_rows
 from hf_finetune.cli.doctor import WIDTH, as_object, cut, doctor, subject_of
-from hf_finetune.doctor import AREAS, BEFORE_ROWS, Area, Line, Subject, examine, notes_of
-from hf_finetune.doctor.examination import lines_of
+from hf_finetune.doctor import (
+    AREAS,
+    BEFORE_ROWS,
+    Area,
+    Line,
+    Subject,
+    base,
+    examine,
+    notes_of,
+    software,
+    variables,
+    weights,
+)
+from hf_finetune.doctor.examination import Check, lines_of
 from hf_finetune.doctor.line import defect, parted, warning
 from hf_finetune.doctor.training import LONGEST, Shown, some_of
 from hf_finetune.errors import RecipeError
 from hf_finetune.layers import Layer, settle
-from hf_finetune.prepare import Prepared
+from hf_finetune.model import find_base_model
+from hf_finetune.prepare import Encoded, Prepared
 from hf_finetune.recipe import load_recipe
 
 
@@ -139,3 +152,92 @@ def test_rows_are_told_by_their_number_in_the_file(bench: Bench) -> None:
     bench.rows = [*sample_rows(70)]
     bench.rows[100] = bench.rows[100] | {"label": "up"}
     assert any(line.text.startswith("row 101: 'label' is 'up'") for line in bench.lines(QUICK))
+
+
+def found_in(bench: Bench, check: Check) -> list[tuple[str, str]]:
+    """Level and text of what one check says of the bench's run, apart from what is in order."""
+    (bench.folder / "rows.jsonl").touch()
+    subject = subject_of(str(RECIPE), [f"model_name_or_path={bench.base}", *bench.words], None, False, "rows.jsonl")
+    subject.base = find_base_model(subject.settings)
+    lines = lines_of(Area("a", (base.architecture, check)), subject)
+    return [(line.level, line.text) for line in lines if line.level != "ok"]
+
+
+def test_a_file_that_is_imported_in_a_package_s_place_is_a_fault(bench: Bench) -> None:
+    bench.file("evaluate.py", "")
+    assert [level for level, _ in found_in(bench, software.shadows)] == ["warning"]
+    bench.monkeypatch.syspath_prepend(str(bench.folder))
+    assert found_in(bench, software.shadows) == [
+        ("fault", "evaluate.py in this folder would be imported instead of the package evaluate")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "levels"),
+    [
+        ("trl", "0.9.1", ["fault"]),
+        ("trl", "9.0.0", ["warning"]),  # newer than any that was tried
+        ("torch", "2.10.0a0+nv25", []),  # as in NVIDIA's containers
+        ("transformers", "5.99.0.dev0", []),
+        ("rensa", "0.1", ["warning"]),  # which no run imports
+    ],
+)
+def test_only_packages_that_are_too_old_stop_a_run(bench: Bench, name: str, version: str, levels: list[str]) -> None:
+    bench.file(
+        f"site/{name}-{version}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    )
+    bench.monkeypatch.syspath_prepend(str(bench.folder / "site"))
+    assert [level for level, _ in found_in(bench, software.versions)] == levels
+
+
+def test_a_token_that_ends_with_its_line_is_one(bench: Bench) -> None:
+    bench.monkeypatch.setenv("HF_TOKEN", "hf_abc\n")
+    assert found_in(bench, variables.tokens) == []
+
+
+def test_what_lies_beside_the_weights_is_not_looked_at(bench: Bench) -> None:
+    (bench.own_base() / "optimizer.safetensors").write_bytes(b"cut")
+    bench.file(
+        "base/model.safetensors.index.json", json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}})
+    )
+    assert found_in(bench, weights.whole) == []
+
+
+def test_the_layers_of_gpt_2_can_get_an_adapter(bench: Bench) -> None:
+    sizes = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512, "vocab_size": 512}
+    (bench.own_base() / "config.json").write_text(json.dumps({"model_type": "gpt2", **sizes}), encoding="utf-8")
+    assert found_in(bench, base.adapter) == []
+    bench.words.append("lora_r=128")
+    assert [level for level, _ in found_in(bench, base.adapter)] == ["warning"]
+
+
+def test_a_check_that_is_broken_itself_stops_no_run(bench: Bench) -> None:
+    def broken(subject: Subject) -> list[Line]:
+        raise KeyError("weight_map")
+
+    notes = notes_of(Subject(settle([Layer("command line", {})])), (Area("a", (broken,)),))
+    assert len(notes) == 1
+    assert "KeyError: 'weight_map' (this is a defect of hf-finetune doctor" in notes[0]
+
+
+def test_rows_beyond_the_context_are_a_fault_only_where_positions_end(bench: Bench) -> None:
+    """A rotary base goes on, as those do whose context YaRN extends."""
+    bench.words = ["max_length=1024"]
+    subject = subject_of(str(RECIPE), [f"model_name_or_path={bench.own_base()}", *bench.words], None, False, None)
+    subject.base = find_base_model(subject.settings)
+    subject.encoded = Encoded([{"input_ids": [5] * 600, "labels": [5] * 600}], [], [1], {})
+    area = Area("a", (base.architecture, base.context))
+    assert [line.level for line in lines_of(area, subject) if line.level != "ok"] == ["warning"]
+    sizes = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512, "vocab_size": 512}
+    bench.file("base/config.json", json.dumps({"model_type": "gpt2", **sizes}))
+    assert [line.level for line in lines_of(area, subject) if line.level != "ok"] == ["fault"]
+
+
+def test_a_cache_that_may_not_be_written_to_is_a_fault_where_something_is_to_be_kept_in_it(bench: Bench) -> None:
+    for name in ("HF_HOME", "HF_HUB_CACHE"):
+        bench.monkeypatch.setattr(f"huggingface_hub.constants.{name}", str(bench.folder / "cache"))
+    bench.monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    bench.monkeypatch.setattr("os.access", lambda path, mode: False)
+    settled = [settle([Layer("command line", {"model_name_or_path": own})]) for own in (str(bench.base), "acme/base")]
+    area = Area("environment", (variables.caches,))
+    assert [line.level for own in settled for line in lines_of(area, Subject(own))] == ["warning", "fault"]

@@ -121,7 +121,7 @@ def old_library(bench: Bench) -> None:
     bench.monkeypatch.syspath_prepend(str(bench.folder / "old"))
 
 
-@planted("environment", "fault", "datasets.py in this folder would be imported instead", "mv datasets.py")
+@planted("environment", "warning", "datasets.py in this folder would be imported .* by python -m", "mv datasets.py")
 def module_that_shadows_a_package(bench: Bench) -> None:
     bench.file("datasets.py", "")
 
@@ -333,14 +333,21 @@ def config_of_another_vocabulary(bench: Bench) -> None:
 
 
 @planted(
-    "base model", "fault", r"tokenizer has 51\d tokens, and its embeddings have 512 rows", "tokenizer that belongs"
+    "base model", "warning", r"tokenizer has 51\d tokens, and its embeddings have 512 rows", "tokenizer that belongs"
 )
 def tokenizer_with_more_tokens_than_rows(bench: Bench) -> None:
+    """None of them is used, as Gemma 3 1B's 262,145th."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(bench.own_base())
-    tokenizer.add_tokens(["<|tool|>", "<|call|>", "<|more|>"] + [f"<|{n}|>" for n in range(512 - len(tokenizer))])
+    tokenizer.add_tokens([f"<|{n}|>" for n in range(512 - len(tokenizer))] + ["<|tool|>", "<|call|>", "<|more|>"])
     tokenizer.save_pretrained(bench.base)
+
+
+@planted("base model", "fault", r"tokenizer has 51\d tokens, and its embeddings have 512 rows", "that belongs")
+def rows_of_tokens_without_an_embedding(bench: Bench) -> None:
+    tokenizer_with_more_tokens_than_rows(bench)
+    bench.rows = [row | {"sentence": row["sentence"] + " <|more|>"} for row in bench.rows]
 
 
 @planted("base model", "fault", "saved quantised by gptq already", "load_in_4bit=false")
@@ -596,7 +603,7 @@ def test_what_is_in_order_gets_neither_a_fault_nor_a_warning(bench: Bench) -> No
 
 def test_a_broken_recipe_hides_nothing_else(bench: Bench) -> None:
     recipe_that_is_no_python(bench)
-    bench.file("datasets.py", "")
+    bench.monkeypatch.setenv("HF_TOKEN", '"hf_abc"')
     bench.words += ["learning_rate=fast", "report_to=wandb"]
     bench.template("{% for")
     faults = [line for line in bench.lines(QUICK) if line.level == "fault"]

@@ -67,16 +67,23 @@ class Checked:
 def check(record: Record | Broken, plan: Plan, source: Source) -> Checked:
     """A record as a sample, cleaned and checked."""
     if isinstance(record, Broken):
-        return Checked(record, found=[record.finding], reasons=[record.finding])
+        return Checked(record, found=_to_show([record.finding], plan), reasons=[record.finding])
     sample, found = source.layout.sample(record)
     if sample is None:
-        return Checked(record, found=found, reasons=found)
+        return Checked(record, found=_to_show(found, plan), reasons=found)
     clean, changes = cleaned(sample, plan.fix)
     if plan.mask_personal:
         plain, clean = clean, clean.with_texts(lambda text: masked(text, plan.region))
         changes = changes if clean == plain else [*changes, MASKED]
     found = [*found, *findings(clean, source.expected)]
     return Checked(record, clean, sample, found, changes, [one for one in found if leaves(one, plan)])
+
+
+def _to_show(found: Sequence[Finding], plan: Plan) -> Sequence[Finding]:
+    """What the card may say of a row that could not be read, and therefore not be masked: the findings quote it."""
+    if not plan.mask_personal:
+        return found
+    return [replace(one, message="what is wrong stands in rejected.jsonl, as it quotes the row.") for one in found]
 
 
 def checked_length(checked: Checked, tokens: int, plan: Plan) -> Checked:
@@ -140,7 +147,7 @@ class Tally:
     def count(self, one: Checked) -> None:
         """Adds what came of a record."""
         self.read += 1
-        found = {finding.check: finding for finding in (*one.found, *one.reasons)}
+        found = {finding.check: finding for finding in (*one.found, *one.reasons, *one.found)}  # as they may be shown
         self.found.update(found.keys())
         for finding in found.values():
             self._show(one.record, finding)

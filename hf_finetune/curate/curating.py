@@ -24,7 +24,7 @@ from hf_finetune.curate.facts import card_facts
 from hf_finetune.curate.leakage import leakage
 from hf_finetune.curate.plan import Feed, Plan
 from hf_finetune.curate.rows import from_json, hashed, read_rows
-from hf_finetune.curate.settling import settle
+from hf_finetune.curate.settling import Fate, Settled, settle
 from hf_finetune.curate.shapes import common_shape
 from hf_finetune.curate.similar import Similar, find_similar
 from hf_finetune.curate.sketches import Banding, sketch
@@ -293,6 +293,14 @@ def _no_row_left(plan: Plan, facts: Tally) -> RecipeError:
     return RecipeError("\n".join([*lines, "Mend them, say with --map what a row is, or keep them with --keep CHECK."]))
 
 
+def _all_dropped(plan: Plan, settled: Settled) -> RecipeError:
+    counts = {Fate(fate).check: int((settled.fate == fate).sum()) for fate in np.unique(settled.fate)}
+    reasons = ", ".join(f"{check} {count:,}" for check, count in counts.items())
+    return RecipeError(
+        f"{plan.feeds[0].name}: no row is left ({reasons}). Mend them, or keep them with --keep {min(counts)}."
+    )
+
+
 # Finish: splits, files, card
 
 
@@ -308,6 +316,8 @@ def _finish(
     sketches = [sketched(one) for one in folders]
     with passes.begun("split", "passes"):
         settled = settle(folders, index.feeds, index.similar, plan, has_labels)
+        if not (settled.fate == Fate.KEPT).any():
+            raise _all_dropped(plan, settled)
         leaks = leakage(folders, sketches, settled, index.with_answers, plan.similarity, plan.seed)
     with whole_folder(folder) as into:
         with passes.begun("write", "chunks", len(folders)) as advance:

@@ -21,7 +21,18 @@ def conversation(kind: Kind, values: Values) -> Sample:
     Raises:
         NotTurns: when they cannot be one.
     """
-    return READERS[kind](values)
+    sample = READERS[kind](values)
+    texts = [turn.content for turn in (*sample.messages, *sample.rejected)]
+    return sample if all(map(_can_be_written, texts)) else sample.with_texts(_writable)
+
+
+def _can_be_written(text: str) -> bool:
+    return text.isascii() or _writable(text) == text
+
+
+def _writable(text: str) -> str:
+    """The text with U+FFFD for each half of a character, as JSON has it where an emoji was cut: no file can hold it."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def as_text(value: Any) -> str:
@@ -104,6 +115,7 @@ def _question(values: Values) -> Turns:
 def _preference(values: Values) -> Sample:
     chosen, rejected = _answer(values.get("chosen")), _answer(values.get("rejected"))
     if not chosen or chosen[0].role in ("assistant", "tool"):
+        _refuse_uneven(len(chosen), len(rejected))
         return Sample((*_question(values), *chosen), rejected)
     shared = 0  # pairs that hold the whole conversation, the question too
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared].content == rejected[shared].content:
@@ -111,7 +123,18 @@ def _preference(values: Values) -> Sample:
     if not shared:
         what = "the chosen answer and the rejected one are to different questions."
         raise NotTurns("different_questions", what, "Give both the same question.")
+    _refuse_uneven(len(chosen), len(rejected))
     return Sample((*_system(values), *chosen), rejected[shared:])
+
+
+def _refuse_uneven(chosen: int, rejected: int) -> None:
+    """Stops where a pair's answers are not of as many turns: both are cut off their question at one place."""
+    if chosen != rejected:
+        raise NotTurns(
+            "uneven_pair",
+            f"the chosen conversation has {chosen} turns, and the rejected one {rejected}.",
+            "Cut both after the first answer in which they differ.",
+        )
 
 
 def _feedback(values: Values) -> Sample:

@@ -153,7 +153,7 @@ def _personal(text: str, region: str | None) -> Iterator[Finding]:
         kinds = Counter(one.what or MASKS[one.kind].strip("[]").lower() for one in found)
         what = ", ".join(f"{count} × {kind}" for kind, count in kinds.items())
         yield Finding(
-            "personal_data", False, f"holds personal data: {what}.", "Mask it (--mask-personal), or drop the row."
+            "personal_data", False, f"holds personal data: {what}.", "Mask it with --mask-personal, or drop the row."
         )
 
 

@@ -19,7 +19,7 @@ from hf_finetune.doctor import (
     weights,
 )
 from hf_finetune.doctor.examination import Area, lines_of
-from hf_finetune.doctor.line import Line
+from hf_finetune.doctor.line import DEFECT, Line
 from hf_finetune.doctor.subject import Subject
 from hf_finetune.errors import RecipeError, plural
 
@@ -39,17 +39,17 @@ AREAS = (
     )),
     Area("base model", (
         base.found, base.architecture, base.quantised_already, base.quantised_part, base.adapter, base.packing,
-        device.overflow, weights.files, weights.whole, tokenizer.tokenizer, tokenizer.vocabulary, tokenizer.stop,
-        tokenizer.markers, tokenizer.system, tokenizer.double_bos, tokenizer.prompts_differ,
+        device.overflow, weights.files, weights.whole, tokenizer.tokenizer, tokenizer.stop, tokenizer.markers,
+        tokenizer.system, tokenizer.double_bos, tokenizer.prompts_differ,
     )),
     Area("data", (
         data.rows, data.columns, row_checks.single_rows, data.duplicates, data.balance, data.leakage, data.measured,
         contract.contract_on_data, data.data_licence, base.licence,
     )),
     Area("training", (
-        training.encoded, training.supervised, training.unknown, training.read_back, training.choices_differ,
-        base.context, lengths.steps, lengths.batch, lengths.eval_steps, lengths.warmup, lengths.early_stopping,
-        lengths.logging, lengths.few_shot, lengths.test_rows,
+        training.encoded, tokenizer.vocabulary, training.supervised, training.unknown, training.read_back,
+        training.choices_differ, base.context, lengths.steps, lengths.batch, lengths.eval_steps, lengths.warmup,
+        lengths.early_stopping, lengths.logging, lengths.few_shot, lengths.test_rows,
     )),
     Area("memory and cost", (room.memory, room.disks)),
     Area("Hub", (hub.base_can_be_loaded, hub.rights)),
@@ -87,14 +87,14 @@ def examine(subject: Subject, areas: Sequence[Area] = AREAS) -> Iterator[tuple[s
 
 
 def notes_of(subject: Subject, areas: Sequence[Area]) -> list[str]:
-    """What a run tells before it goes on, a line for each warning.
+    """What a run tells before it goes on, a line for each warning; a defect of a check is none of the run's.
 
     Raises:
         RecipeError: with all faults, if there are any.
     """
     found = [line for _, lines in examine(subject, areas) for line in lines]
-    refuse([line for line in found if line.level == "fault"])
-    return [f"{line.text} ({line.fix})" for line in found if line.level == "warning"]
+    refuse([line for line in found if line.level == "fault" and line.fix != DEFECT])
+    return [f"{line.text} ({line.fix})" for line in found if line.level == "warning" or line.fix == DEFECT]
 
 
 def refuse(faults: Sequence[Line]) -> None:

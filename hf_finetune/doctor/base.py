@@ -77,13 +77,16 @@ def quantised_already(subject: Subject) -> Iterator[Line]:
 def quantised_part(subject: Subject) -> Iterator[Line]:
     """How much of the base is in linear layers, which are all that bitsandbytes quantises."""
     import torch
+    from transformers.pytorch_utils import Conv1D
 
     if subject.skeleton is None or not (subject.settings.load_in_4bit or subject.settings.load_in_8bit):
         return
     head = subject.skeleton.get_output_embeddings()
     held = {id(own) for own in (head, subject.skeleton.get_input_embeddings())}
     linear = sum(
-        m.weight.numel() for m in subject.skeleton.modules() if isinstance(m, torch.nn.Linear) and id(m) not in held
+        m.weight.numel()
+        for m in subject.skeleton.modules()
+        if isinstance(m, (torch.nn.Linear, Conv1D)) and id(m) not in held
     )
     own = sum(m.weight.numel() for m in subject.skeleton.modules() if isinstance(m, torch.nn.Embedding))
     rest = sum(p.numel() for p in subject.skeleton.parameters()) - linear - own
@@ -98,16 +101,18 @@ def quantised_part(subject: Subject) -> Iterator[Line]:
 def adapter(subject: Subject) -> Iterator[Line]:
     """Whether the base has the layers that are to get an adapter, and the rank is below their sides."""
     import torch
+    from transformers.pytorch_utils import Conv1D
 
     if subject.skeleton is None:
         return
     asked, rank = adapter_config(subject.skeleton, subject.settings), subject.settings.lora_r
     head = subject.skeleton.get_output_embeddings()
     names = None if asked.target_modules == "all-linear" else set(asked.target_modules)
+    kinds = (torch.nn.Linear, Conv1D) if names is None else torch.nn.Linear  # GPT-2 has the other kind; as PEFT does
     sides = {
-        name.rsplit(".", 1)[-1]: min(m.in_features, m.out_features)
+        name.rsplit(".", 1)[-1]: min(m.weight.shape)
         for name, m in subject.skeleton.named_modules()
-        if isinstance(m, torch.nn.Linear) and m is not head and (names is None or name.rsplit(".", 1)[-1] in names)
+        if isinstance(m, kinds) and m is not head and (names is None or name.rsplit(".", 1)[-1] in names)
     }
     small = sorted(name for name, side in sides.items() if rank > side)
     if not sides:
@@ -135,12 +140,18 @@ def packing(subject: Subject) -> Iterator[Line]:
 
 
 def context(subject: Subject) -> Iterator[Line]:
-    """Whether rows of max_length tokens fit into the base's context."""
+    """Whether rows of max_length tokens fit into the base's context; rotary positions go on beyond it, learnt ones end.
+
+    A base may also be asked for more than its config says, by YaRN.
+    """
     longest, asked = context_of(subject), subject.settings.max_length
     is_meant = subject.recipe is not None or subject.is_asked("max_length")
     if longest and asked > longest and is_meant:
         rows = [len(row["input_ids"]) for row in subject.encoded.train] if subject.encoded else []
-        line = fault if rows and max(rows) > longest else warning
+        is_rotary = (
+            bool(getattr(subject.config.get_text_config(), "rope_parameters", None)) if subject.config else False
+        )
+        line = fault if rows and max(rows) > longest and not is_rotary else warning
         yield line(f"max_length is {asked}, and the base's context is {longest} tokens", f"max_length={longest}")
 
 

@@ -80,7 +80,7 @@ def attention(subject: Subject) -> Iterator[Line]:
     module = FLASH.get(asked)
     if module and not torch.cuda.is_available():
         yield fault(f"attn_implementation is {asked}, which needs a GPU", "attn_implementation=auto")
-    elif module and importlib.util.find_spec(module) is None:
+    elif module and not any(map(importlib.util.find_spec, (module, "kernels"))):  # which fetches it from the Hub
         how = INSTALLED_BY[module]
         yield fault(
             f"attn_implementation is {asked}, and its package {module} is not installed",

@@ -9,6 +9,7 @@ from typing import Literal
 from hf_finetune.errors import RecipeError, first_line
 
 Level = Literal["ok", "warning", "fault"]
+DEFECT = "this is a defect of hf-finetune doctor: please report it"
 SHOWN = 3
 """Rows of many broken ones that a line names."""
 
@@ -69,4 +70,4 @@ def defect(error: Exception, own: str) -> Line:
     in_recipe = [(file, line) for file, line in frames if own and Path(file).resolve() == Path(own).resolve()]
     file, number = (in_recipe or frames)[-1]
     what = f"{file}: line {number}: {type(error).__name__}: {first_line(error)}"
-    return fault(what, "mend that line" if in_recipe else "this is a defect of hf-finetune doctor: please report it")
+    return fault(what, "mend that line" if in_recipe else DEFECT)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from hf_finetune.doctor.line import Line, fault, ok, warning
 from hf_finetune.doctor.subject import Subject
@@ -21,6 +22,8 @@ IMPORTED = (
     "peft psutil pyarrow pydantic safetensors sacrebleu sqlglot tokenizers torch tqdm transformers trl yaml"
 ).split()
 """What a run imports."""
+NOT_FOR_RUNS = ("ftfy", "openpyxl", "phonenumbers", "python_stdnum", "rensa")
+"""What only `prepare` needs, and tables that are read with it."""
 TRACKERS = ("trackio", "mlflow", "tensorboard")
 """What transformers takes for installed as soon as there is a folder of that name."""
 
@@ -50,23 +53,28 @@ def versions(subject: Subject) -> Iterator[Line]:
             found = version(requirement.name)
         except PackageNotFoundError:
             found = ""
-        if not found or not requirement.specifier.contains(found, prereleases=True):
+        if not found or not _is_known_to_work(requirement, found):
             wrong += 1
             what = f"{found}, and {requirement.specifier} is needed" if found else "not installed"
-            yield fault(f"{requirement.name} is {what}", f"pip install '{requirement.name}{requirement.specifier}'")
+            line = fault if _cannot_work(requirement, found) else warning
+            yield line(f"{requirement.name} is {what}", f"pip install '{requirement.name}{requirement.specifier}'")
     if not wrong:
         yield ok(f"all {plural(len(needed), 'package')} that are needed are there, in versions that are known to work")
 
 
 def shadows(subject: Subject) -> Iterator[Line]:
-    """Whether something in the working directory would be imported in a package's place."""
+    """Whether something in the working directory is imported in a package's place, or would be by `python -m`."""
     here = Path.cwd()
+    is_searched = any(Path(place or ".").resolve() == here.resolve() for place in sys.path)
     for name in (*IMPORTED, *TRACKERS):
         file, folder = here / f"{name}.py", here / name
         found = next((path for path in (file, folder) if path.exists()), None)
         is_module = file.is_file() or (folder / "__init__.py").is_file()
         if found and is_module and _is_installed(name, here):
-            yield fault(f"{found.name} in this folder would be imported instead of the package {name}", _away(found))
+            line, when = (fault, "") if is_searched else (warning, " by python -m and by hf-finetune launch")
+            yield line(
+                f"{found.name} in this folder would be imported instead of the package {name}{when}", _away(found)
+            )
         elif found and name in TRACKERS and not _is_installed(name, here):
             line = fault if name in subject.settings.report_to else warning
             yield line(f"{found.name} in this folder will be taken for {name}, which is not installed", _away(found))
@@ -80,6 +88,18 @@ def needed_packages() -> list[Requirement]:
         return []
     requirements = map(Requirement, given)
     return [one for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})]
+
+
+def _is_known_to_work(requirement: Requirement, found: str) -> bool:
+    """Whether a version is in the range; a build before a release, as vendors' containers have them, counts as that."""
+    return requirement.specifier.contains(Version(found).base_version)
+
+
+def _cannot_work(requirement: Requirement, found: str) -> bool:
+    """Whether a run cannot do with what is there: a newer version may work, and not all packages are for runs."""
+    least = [Version(one.version) for one in requirement.specifier if one.operator == ">="]
+    is_older = not found or any(Version(Version(found).base_version) < one for one in least)
+    return is_older and requirement.name.replace("-", "_").lower() not in NOT_FOR_RUNS
 
 
 def _requires_python() -> str | None:

@@ -43,8 +43,8 @@ def tokens(subject: Subject) -> Iterator[Line]:
             "HF_TOKEN and HF_OIDC_RESOURCE are both set: the token by OIDC is used, for that repo alone",
             "unset HF_OIDC_RESOURCE, or unset HF_TOKEN",
         )
-    bare = token.strip().strip("'\"")
-    if token and (bare != token or not token.isascii()):
+    bare = token.strip()  # as the Hub's client does
+    if bare and (bare.strip("'\"") != bare or not bare.isascii() or len(bare.split()) > 1):
         yield fault("HF_TOKEN holds blanks, quotes or other signs that no token has", "export HF_TOKEN=hf_... as it is")
 
 
@@ -88,15 +88,18 @@ def endpoint(subject: Subject) -> Iterator[Line]:
 
 
 def caches(subject: Subject) -> Iterator[Line]:
-    """Whether downloads can be kept."""
+    """Whether downloads can be kept; a cache that is only read may be another's."""
     from huggingface_hub import constants
 
+    is_read_only = constants.HF_HUB_OFFLINE or Path(subject.settings.model_name_or_path).expanduser().is_dir()
     for name, given in (("HF_HOME", constants.HF_HOME), ("HF_HUB_CACHE", constants.HF_HUB_CACHE)):
         folder = Path(given).expanduser().absolute()
         nearest = next(path for path in (folder, *folder.parents) if path.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             why = "may not be written to" if nearest.is_dir() else "is a file"
-            yield fault(f"{name} is {given}: {nearest} {why}", f"export {name}=FOLDER, one of yours")
+            is_spare = is_read_only or not Path(constants.HF_HUB_CACHE).is_relative_to(given)
+            line = warning if nearest.is_dir() and is_spare else fault
+            yield line(f"{name} is {given}: {nearest} {why}", f"export {name}=FOLDER, one of yours")
             return
 
 

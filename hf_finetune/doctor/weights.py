@@ -12,6 +12,8 @@ from hf_finetune.files import read_json
 from hf_finetune.resolve import TIMEOUT_SECONDS
 
 INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+"""What is loaded where weights lie in a folder; other files of this kind beside it are not."""
 PICKLES = (".bin", ".pt", ".pth")
 OTHERS = (".gguf", ".h5", ".msgpack", ".onnx", ".ot")
 
@@ -47,12 +49,13 @@ def whole(subject: Subject) -> Iterator[Line]:
         return
     folder = Path(subject.base.location)
     index = folder / INDEX
-    named = set(read_json(index)["weight_map"].values()) if index.is_file() else set()
+    is_sharded = index.is_file() and not (folder / SINGLE).is_file()  # of both, transformers loads the single file
+    named = set(read_json(index)["weight_map"].values()) if is_sharded else set()
     lost = sorted(name for name in named if not (folder / name).is_file())
     if lost:
         yield fault(f"{lost[0]} is not there, which {INDEX} names", "fetch the base again")
     shapes: dict[str, list[int]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(folder / name for name in named - set(lost) or {SINGLE} if (folder / name).is_file()):
         try:
             shapes |= header(path)
         except (OSError, ValueError, struct.error) as error:
@@ -123,7 +126,7 @@ def _to_fetch(subject: Subject) -> str:
 
     base = subject.base
     assert base is not None
-    index = [INDEX, "model.safetensors"]
+    index = [INDEX, SINGLE]
     is_here = any(isinstance(try_to_load_from_cache(base.name, name, revision=base.commit), str) for name in index)
     subject.missing_bytes = 0 if is_here else subject.weights_bytes
     return ", in the cache" if is_here else ", to be downloaded by the run"
