@@ -1,5 +1,6 @@
 """From rows to a data set: nothing is lost silently, nothing leaks, and whatever stops a run, it ends the same."""
 
+import ast
 import gzip
 import os
 import signal
@@ -16,6 +17,7 @@ from conftest import run_cli
 from curate_data import content, plan_of, questions, read_lines, write_lines
 from hf_finetune.curate import chunks, curating
 from hf_finetune.curate.curating import prepare_data, work_folder
+from hf_finetune.curate.names import CHECKS
 from hf_finetune.curate.plan import Plan, find_feed
 from hf_finetune.data.splits import jaccard, tokens
 from hf_finetune.errors import RecipeError
@@ -458,7 +460,15 @@ def test_the_command_tells_what_it_found_and_what_comes_next(tmp_path: Path) -> 
         (["--mix", "rows.jsonl=2"], "shares lie between 0 and 1"),
         (["--mix", "rows.jsonl"], "is not of the form NAME=VALUE"),
         (["--license", "apache2"], "Did you mean 'apache-2.0'?"),
-        (["--keep", "x", "--drop", "x"], "both name x"),
+        (["--keep", "placeholder", "--drop", "placeholder"], "both name placeholder"),
+        (
+            ["--keep", "exact_duplicat"],
+            "--keep exact_duplicat: there is no such check. Did you mean 'exact_duplicate'?",
+        ),
+        (["--drop", "to_long"], "Did you mean 'too_long'?"),
+        (["--drop", "too_long"], "say how long that is with --max-tokens N"),
+        (["--region", "Germany"], "Write it in two capital letters, such as DE."),
+        (["--language", "en,english"], "--language english: is no code of a language"),
         (["--map", "prompt=nothing"], "nothing"),
     ],
 )
@@ -473,3 +483,18 @@ def test_a_wrong_option_is_told_before_anything_is_made(tmp_path: Path, words: l
     assert told in f"{result.output}{result.exception}"
     assert result.exit_code != 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl"]
+
+
+def test_every_check_that_the_code_names_may_be_kept_or_dropped() -> None:
+    root = Path(curating.__file__).parents[1]
+    modules = [ast.parse(path.read_text("utf-8")) for part in ("data", "curate") for path in (root / part).glob("*.py")]
+    calls = [node for module in modules for node in ast.walk(module) if isinstance(node, ast.Call)]
+    place = {"Finding": 0, "NotTurns": 0, "Broken": 2}
+    named = {
+        call.args[place[call.func.id]].value  # type: ignore[attr-defined]  # a constant
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id in place and call.args
+        and isinstance(call.args[place[call.func.id]], ast.Constant)
+    }  # fmt: skip
+    assert len(named) > 30
+    assert named <= CHECKS
