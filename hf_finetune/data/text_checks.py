@@ -152,7 +152,9 @@ def _personal(text: str, region: str | None) -> Iterator[Finding]:
     if found:
         kinds = Counter(one.what or MASKS[one.kind].strip("[]").lower() for one in found)
         what = ", ".join(f"{count} × {kind}" for kind, count in kinds.items())
-        yield Finding("personal_data", False, f"holds personal data: {what}.", "Mask it with --mask-personal, or drop the row.")
+        yield Finding(
+            "personal_data", False, f"holds personal data: {what}.", "Mask it with --mask-personal, or drop the row."
+        )
 
 
 def says_nothing(answer: str) -> str:
