@@ -285,6 +285,30 @@ def test_where_no_row_can_be_learnt_from_the_reasons_are_told(tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("rows.csv", "", r"rows\.csv: is empty: it holds no row\. Name a file or folder with rows\."),
+        ("rows.csv", "question,answer\n", r"rows\.csv: is empty: it holds no row"),
+        ("rows.jsonl", "no json\n", r"rows\.jsonl: holds no row that can be read: row 1 is not a JSON object"),
+        ("rows.json", "{}", r"rows\.json: holds no row that can be read: \w+"),
+    ],
+)
+def test_a_file_without_a_row_is_told_with_what_is_in_its_place(
+    tmp_path: Path, name: str, content: str, told: str
+) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(RecipeError, match=told):
+        prepared(tmp_path / name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_made_is_told_with_the_option_that_names_another(tmp_path: Path) -> None:
+    rows = write_lines(tmp_path / "rows.jsonl", questions(12))
+    with pytest.raises(RecipeError, match=r"cannot be made: .*\. Name another with -o DIR\."):
+        prepared(rows, rows / "out")
+
+
 def test_lengths_are_told_in_tokens_of_the_base_and_rows_over_the_limit_are_counted(
     tmp_path: Path, tiny_base: Path
 ) -> None:
@@ -458,7 +482,7 @@ def test_the_command_tells_what_it_found_and_what_comes_next(tmp_path: Path) -> 
     [
         (["--max-tokens", "9"], "name it with --base MODEL"),
         (["--mix", "rows.jsonl=2"], "shares lie between 0 and 1"),
-        (["--mix", "rows.jsonl"], "is not of the form NAME=VALUE"),
+        (["--mix", "rows.jsonl"], "is not of the form FILE=SHARE"),
         (["--license", "apache2"], "Did you mean 'apache-2.0'?"),
         (["--keep", "placeholder", "--drop", "placeholder"], "both name placeholder"),
         (

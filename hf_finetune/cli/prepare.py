@@ -25,7 +25,8 @@ class Pair(click.ParamType[tuple[str, str]]):
             return value  # type: ignore[return-value]  # click passes what is converted already
         left, sign, right = value.rpartition("=")
         if not (left and sign and right):
-            self.fail(f"{value!r} is not of the form NAME=VALUE.", param, ctx)
+            form = (param and param.metavar) or "NAME=VALUE"
+            self.fail(f"{value!r} is not of the form {form}.", param, ctx)
         return left, right
 
 
