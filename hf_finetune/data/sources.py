@@ -97,7 +97,9 @@ class LocalFile(Source):
         """The file itself."""
         path = Path(self.path).expanduser()
         if path.is_dir():
-            raise RecipeError(f"{self.path}: is a folder. Name a file of rows in it.")
+            prepared = sorted(path.glob("data/train-*"))
+            example = f", such as {prepared[0]}" if prepared else ""
+            raise RecipeError(f"{self.path}: is a folder. Name a file of rows in it{example}.")
         if not path.is_file():
             siblings = [p.name for p in path.parent.glob("*") if is_readable(p.name)] if path.parent.is_dir() else []
             hint = nearest(path.name, siblings) if siblings else "Check the path."
