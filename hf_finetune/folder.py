@@ -45,8 +45,10 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, naming: str = "output_dir=FOLDER") -> Iterator[None]:
     """Makes the folder and holds it; another run in it is refused. A lock that a dead process left is taken over.
+
+    `naming` is how the user names another folder.
 
     When nothing was written inside, the folder and those made above it are gone afterwards.
 
@@ -66,7 +68,7 @@ def held(folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or error
         raise RecipeError(
-            f"{folder}: cannot be made: {reason}. Name another with output_dir=FOLDER."
+            f"{folder}: cannot be made: {reason}. Name another with {naming}."
             if made
             else f"{folder}: cannot be written: {reason}. Make room or rights there, or work on a copy of the folder."
         ) from error

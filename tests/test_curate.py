@@ -1,5 +1,6 @@
 """From rows to a data set: nothing is lost silently, nothing leaks, and whatever stops a run, it ends the same."""
 
+import ast
 import gzip
 import json
 import os
@@ -17,6 +18,7 @@ from conftest import run_cli
 from curate_data import content, plan_of, questions, read_lines, write_lines
 from hf_finetune.curate import chunks, curating
 from hf_finetune.curate.curating import prepare_data, work_folder
+from hf_finetune.curate.names import CHECKS
 from hf_finetune.curate.plan import Plan, find_feed
 from hf_finetune.data.splits import jaccard, tokens
 from hf_finetune.errors import RecipeError
@@ -284,6 +286,30 @@ def test_where_no_row_can_be_learnt_from_the_reasons_are_told(tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("rows.csv", "", r"rows\.csv: is empty: it holds no row\. Name a file or folder with rows\."),
+        ("rows.csv", "question,answer\n", r"rows\.csv: is empty: it holds no row"),
+        ("rows.jsonl", "no json\n", r"rows\.jsonl: holds no row that can be read: row 1 is not a JSON object"),
+        ("rows.json", "{}", r"rows\.json: holds no row that can be read: \w+"),
+    ],
+)
+def test_a_file_without_a_row_is_told_with_what_is_in_its_place(
+    tmp_path: Path, name: str, content: str, told: str
+) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(RecipeError, match=told):
+        prepared(tmp_path / name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_made_is_told_with_the_option_that_names_another(tmp_path: Path) -> None:
+    rows = write_lines(tmp_path / "rows.jsonl", questions(12))
+    with pytest.raises(RecipeError, match=r"cannot be made: .*\. Name another with -o DIR\."):
+        prepared(rows, rows / "out")
+
+
 def test_lengths_are_told_in_tokens_of_the_base_and_rows_over_the_limit_are_counted(
     tmp_path: Path, tiny_base: Path
 ) -> None:
@@ -457,9 +483,17 @@ def test_the_command_tells_what_it_found_and_what_comes_next(tmp_path: Path) -> 
     [
         (["--max-tokens", "9"], "name it with --base MODEL"),
         (["--mix", "rows.jsonl=2"], "shares lie between 0 and 1"),
-        (["--mix", "rows.jsonl"], "is not of the form NAME=VALUE"),
+        (["--mix", "rows.jsonl"], "is not of the form FILE=SHARE"),
         (["--license", "apache2"], "Did you mean 'apache-2.0'?"),
-        (["--keep", "x", "--drop", "x"], "both name x"),
+        (["--keep", "placeholder", "--drop", "placeholder"], "both name placeholder"),
+        (
+            ["--keep", "exact_duplicat"],
+            "--keep exact_duplicat: there is no such check. Did you mean 'exact_duplicate'?",
+        ),
+        (["--drop", "to_long"], "Did you mean 'too_long'?"),
+        (["--drop", "too_long"], "say how long that is with --max-tokens N"),
+        (["--region", "Germany"], "Write it in two capital letters, such as DE."),
+        (["--language", "en,english"], "--language english: is no code of a language"),
         (["--map", "prompt=nothing"], "nothing"),
     ],
 )
@@ -501,3 +535,18 @@ def test_what_is_pushed_quotes_no_row_that_could_not_be_masked(tmp_path: Path) -
     quoting = [name for name, held in content(tmp_path / "out").items() if b"anna.berg" in held]
     assert quoting == ["rejected.jsonl"]  # which stays here
     assert "anna.berg" in read_lines(tmp_path / "out" / "rejected.jsonl")[0]["reasons"][0]["message"]
+
+
+def test_every_check_that_the_code_names_may_be_kept_or_dropped() -> None:
+    root = Path(curating.__file__).parents[1]
+    modules = [ast.parse(path.read_text("utf-8")) for part in ("data", "curate") for path in (root / part).glob("*.py")]
+    calls = [node for module in modules for node in ast.walk(module) if isinstance(node, ast.Call)]
+    place = {"Finding": 0, "NotTurns": 0, "Broken": 2}
+    named = {
+        call.args[place[call.func.id]].value  # type: ignore[attr-defined]  # a constant
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id in place and call.args
+        and isinstance(call.args[place[call.func.id]], ast.Constant)
+    }  # fmt: skip
+    assert len(named) > 30
+    assert named <= CHECKS

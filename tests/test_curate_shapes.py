@@ -15,6 +15,8 @@ from conftest import run_cli
 from curate_data import content, plan_of, questions, read_lines, write_lines
 from hf_finetune.curate.curating import prepare_data
 from hf_finetune.curate.datacard import render_page, render_readme
+from hf_finetune.data.reading import read_records
+from hf_finetune.data.sources import LocalFolder
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json
 from loopback_hub import LoopbackHub
@@ -141,6 +143,17 @@ def test_texts_of_rows_cannot_become_markup_of_the_page(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert" in page
 
 
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_what_was_prepared_is_rows_again(tmp_path: Path, form: str) -> None:
+    rows: list[Row] = [*questions(12)]
+    rows[3]["answer"] = ["no text"]
+    rows[4]["answer"] += "  "
+    prepare_data(plan_of(write_lines(tmp_path / "rows.jsonl", rows), format=form), tmp_path / "out", 1, lambda _: None)
+    assert {"rejected.jsonl", "changed.jsonl", "data_card.json"} <= set(content(tmp_path / "out"))
+    read = read_records(LocalFolder(str(tmp_path / "out")).locate(), ("prompt", "completion"))
+    assert len(read) == 11
+
+
 @pytest.mark.slow
 def test_push_leaves_the_data_in_a_private_repo_by_one_commit_and_keeps_what_was_dropped(tmp_path: Path) -> None:
     rows = questions(40)
@@ -172,6 +185,9 @@ def test_push_leaves_the_data_in_a_private_repo_by_one_commit_and_keeps_what_was
         )  # fmt: skip
         assert loaded.returncode == 0, loaded.stderr
         assert json.loads(loaded.stdout.splitlines()[-1]) == {"train": 31, "validation": 4, "test": 4}
+        again = run_cli("prepare", "acme/rows", "-o", "again", "--workers", "1", cwd=tmp_path, **environment)
+        assert again.returncode == 0, again.stderr
+        assert read_json(tmp_path / "again" / "data_card.json")["rows"]["kept"] == 39
 
 
 @pytest.mark.slow

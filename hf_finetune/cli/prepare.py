@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from hf_finetune.errors import RecipeError, plural
 from hf_finetune.interruption import interruption
-
-if TYPE_CHECKING:
-    from hf_finetune.curate.plan import Plan
 
 SHOWN = 2
 """Examples of each check on the screen."""
@@ -28,7 +25,8 @@ class Pair(click.ParamType[tuple[str, str]]):
             return value  # type: ignore[return-value]  # click passes what is converted already
         left, sign, right = value.rpartition("=")
         if not (left and sign and right):
-            self.fail(f"{value!r} is not of the form NAME=VALUE.", param, ctx)
+            form = (param and param.metavar) or "NAME=VALUE"
+            self.fail(f"{value!r} is not of the form {form}.", param, ctx)
         return left, right
 
 
@@ -117,9 +115,12 @@ def prepare(
     interruption.listen()
     if max_tokens and not base:
         raise click.UsageError("--max-tokens counts the tokens of a model: name it with --base MODEL.")
+    if "too_long" in drop and not max_tokens:
+        raise click.UsageError("--drop too_long: say how long that is with --max-tokens N.")
     from hf_finetune.curate.curating import prepare_data
     from hf_finetune.curate.plan import Plan, find_feed
 
+    _check_words(keep, drop, region, language)
     _check_licence(license_id)
     if repo_id:
         _check_push(repo_id)
@@ -129,7 +130,6 @@ def prepare(
         feeds, fix, mask_personal, tuple(keep), tuple(drop), dict(mapping), tuple(labels or ()), region, group,  # type: ignore[arg-type]  # click has checked the words
         place, commit, max_tokens, similarity, seed, format, license_id, tuple(language or ()),  # type: ignore[arg-type]
     )  # fmt: skip
-    _check_names(plan)
     folder = Path(output) if output else Path("prepared") / _stem(feeds[0].name)
     facts = prepare_data(plan, folder, workers or _cores(), overwrite, click.echo)
     for line in summary(facts, folder):
@@ -201,7 +201,7 @@ def _about_split(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _without_rows(facts: Mapping[str, Any]) -> list[str]:
-    """The checks of --keep and --drop that have met nothing: maybe misspelt."""
+    """The checks of --keep and --drop that have met nothing."""
     options = facts["options"]
     asked = [(option, name) for option in ("keep", "drop") for name in options[option]]
     return [f"--{option} {name}" for option, name in asked if name not in facts["examples"]]
@@ -261,10 +261,16 @@ def _check_push(repo_id: str) -> None:
     check_push(repo_id)
 
 
-def _check_names(plan: "Plan") -> None:
-    both = set(plan.keep) & set(plan.drop)
-    if both:
+def _check_words(keep: Sequence[str], drop: Sequence[str], region: str | None, language: Sequence[str] | None) -> None:
+    """Whether all that is named is there, before hours of work."""
+    from hf_finetune.curate.names import check_languages, check_names, check_region
+
+    check_names("--keep", keep)
+    check_names("--drop", drop)
+    if both := set(keep) & set(drop):
         raise RecipeError(f"--keep and --drop: both name {min(both)}. Leave one out.")
+    check_region(region)
+    check_languages(language or ())
 
 
 def _stem(name: str) -> str:

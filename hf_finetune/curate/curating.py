@@ -90,7 +90,7 @@ def prepare_data(plan: Plan, folder: Path, workers: int, overwrite: bool = False
     work, passes = work_folder(folder), Passes(say)
     opened = [_opened(feed, plan, is_main=number == 0) for number, feed in enumerate(plan.feeds)]
     layouts = [source.layout for source, _ in opened]
-    with held(work):
+    with held(work, naming="-o DIR"):
         _begin(work, fingerprint, say)
         folders = _read(opened, plan, work, workers, passes)
         index = _sketch(plan, work, folders, workers, passes)
@@ -194,8 +194,7 @@ def _opened(feed: Feed, plan: Plan, is_main: bool) -> tuple[Source, Iterable[Rec
     head = list(islice(records, LOOKED_AT))
     known = [one for one in head if isinstance(one, Record)]
     if not known:
-        first = f" {head[0].message} {head[0].advice}" if head and isinstance(head[0], Broken) else ""
-        raise RecipeError(f"{feed.name}: holds no row that can be read.{first}")
+        raise _no_row_read(feed, head[0] if head else None)
     if is_main and plan.group and not any(plan.group in one.values for one in known):
         columns = list(dict.fromkeys(name for one in known for name in one.values))
         raise RecipeError(f"--group {plan.group}: {feed.name} has no such column. {nearest(plan.group, columns)}")
@@ -204,6 +203,13 @@ def _opened(feed: Feed, plan: Plan, is_main: bool) -> tuple[Source, Iterable[Rec
     labels = plan.labels if is_main else ()
     expected = expected_of(samples, labels, has_personal=not plan.mask_personal, region=plan.region)
     return Source(layout, expected), chain(head, records)
+
+
+def _no_row_read(feed: Feed, first: Record | Broken | None) -> RecipeError:
+    if not isinstance(first, Broken):
+        return RecipeError(f"{feed.name}: is empty: it holds no row. Name a file or folder with rows.")
+    place = f"row {first.number} " if first.number else "it "
+    return RecipeError(f"{feed.name}: holds no row that can be read: {place}{first.message} {first.advice}")
 
 
 def file_names(plan: Plan) -> list[str]:

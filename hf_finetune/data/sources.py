@@ -16,8 +16,11 @@ TEXTUAL = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".ndjson")
 READABLE = (*TEXTUAL, ".parquet", ".arrow", ".feather", ".xlsx", ".zip")
 COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 """Suffixes of compressors, with Arrow's names of them: before one stands that of a text."""
-BESIDE_ROWS = ("dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json")
-"""What `datasets` writes beside the rows of a data set."""
+BESIDE_ROWS = (
+    "dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json", "data_card.json", "rejected.jsonl",
+    "changed.jsonl",
+)  # fmt: skip
+"""What `datasets`, and `hf-finetune prepare`, write beside the rows of a data set."""
 
 
 def suffix_of(name: str) -> str:
@@ -97,7 +100,9 @@ class LocalFile(Source):
         """The file itself."""
         path = Path(self.path).expanduser()
         if path.is_dir():
-            raise RecipeError(f"{self.path}: is a folder. Name a file of rows in it.")
+            prepared = sorted(path.glob("data/train-*"))
+            example = f", such as {prepared[0]}" if prepared else ""
+            raise RecipeError(f"{self.path}: is a folder. Name a file of rows in it{example}.")
         if not path.is_file():
             siblings = [p.name for p in path.parent.glob("*") if is_readable(p.name)] if path.parent.is_dir() else []
             hint = nearest(path.name, siblings) if siblings else "Check the path."
