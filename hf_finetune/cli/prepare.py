@@ -175,8 +175,10 @@ def next_steps(facts: Mapping[str, Any], folder: Path) -> list[str]:
     lines = [f'load      datasets.load_dataset("{folder}")']
     if facts["layout"]["command"]:
         lines.append(f"train     trl {facts['layout']['command']} --dataset_name {folder} --model_name_or_path {base}")
-    columns = "prompt() and completion() say how a row is asked and answered"
-    return [*lines, f"recipe    hf-finetune new {name}    ({columns}; --data names the file)"]
+    columns = ", ".join(facts["layout"]["columns"])
+    training = [file for file in facts["files"] if file.startswith("data/train-")]
+    data = f", and the run --data {folder}/{training[0]}" if len(training) == 1 else ""
+    return [*lines, f"recipe    hf-finetune new {name}    (then give its Row the columns {columns}{data})"]
 
 
 def _about_split(facts: Mapping[str, Any]) -> list[str]:

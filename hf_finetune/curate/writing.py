@@ -115,7 +115,7 @@ def write_rows(
                     _count(written, SPLITS[code], sample.label, source)
                 elif settled.fate[place] != Fate.NOT_DRAWN:
                     twin = settled.twin[place]
-                    where = f"row {number_of[twin]} of {files[file_of[twin]]}"
+                    where = f"row {number_of[twin]:,} of {files[file_of[twin]]}"
                     told = _dropped(row, Fate(settled.fate[place]), where)
                     lists[REJECTED].write(
                         (json.dumps(told, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
