@@ -148,7 +148,9 @@ def test_what_was_prepared_is_rows_again(tmp_path: Path, form: str) -> None:
     rows: list[Row] = [*questions(12)]
     rows[3]["answer"] = ["no text"]
     rows[4]["answer"] += "  "
-    prepare_data(plan_of(write_lines(tmp_path / "rows.jsonl", rows), format=form), tmp_path / "out", 1, lambda _: None)
+    prepare_data(
+        plan_of(write_lines(tmp_path / "rows.jsonl", rows), format=form), tmp_path / "out", 1, say=lambda _: None
+    )
     assert {"rejected.jsonl", "changed.jsonl", "data_card.json"} <= set(content(tmp_path / "out"))
     read = read_records(LocalFolder(str(tmp_path / "out")).locate(), ("prompt", "completion"))
     assert len(read) == 11
@@ -185,7 +187,8 @@ def test_push_leaves_the_data_in_a_private_repo_by_one_commit_and_keeps_what_was
         )  # fmt: skip
         assert loaded.returncode == 0, loaded.stderr
         assert json.loads(loaded.stdout.splitlines()[-1]) == {"train": 31, "validation": 4, "test": 4}
-        again = run_cli("prepare", "acme/rows", "-o", "again", "--workers", "1", cwd=tmp_path, **environment)
+        read_back = ("prepare", "acme/rows", "-o", "again", "--workers", "1")
+        again = run_cli(*read_back, cwd=tmp_path, module=False, **environment)
         assert again.returncode == 0, again.stderr
         assert read_json(tmp_path / "again" / "data_card.json")["rows"]["kept"] == 39
 
