@@ -55,8 +55,9 @@ def cwd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shipped")
     make_base(folder / "tiny-base")
     write_rows(folder / "rows.jsonl", sample_rows(20))
-    (folder / "direction.py").write_text(OTHER_RECIPE)
-    for name, recipe in (("run", "finsent"), ("other", "direction.py")):
+    (folder / "own").mkdir()
+    (folder / "own" / "direction.py").write_text(OTHER_RECIPE)
+    for name, recipe in (("run", "finsent"), ("other", "own/direction.py")):
         words = (*WORDS, "model_name_or_path=tiny-base", f"output_dir={name}")
         done = run_cli("run", recipe, "--data", "rows.jsonl", *words, cwd=folder)
         assert done.returncode == 0, done.stderr
