@@ -348,6 +348,9 @@ def test_a_repo_that_has_no_main_branch_is_told(world: World) -> None:
     world.hub.add_repo(NAME, OLD)
     world.repo.branches.clear()
     push(world, says="is not there, or hidden from this token")
+    assert world.repo.branches == {}
+    assert world.published() == []
+    assert world.hub.storage.received == {}
 
 
 @pytest.mark.parametrize("name", ["finsent", "acme/", "a/b/c", "acme/fin sent", "https://hub/acme/x", "acme/x.git", ""])

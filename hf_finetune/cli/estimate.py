@@ -105,7 +105,7 @@ def _lengths(
 ) -> "Lengths":  # fmt: skip
     """The rows' tokens: counted if they are here or may be fetched, else those of sample rows, else assumed."""
     from hf_finetune.data.sources import LocalFile, is_here
-    from hf_finetune.demo import rows_file
+    from hf_finetune.demo import find_rows
     from hf_finetune.estimate import assumed_lengths
     from hf_finetune.estimate.lengths import ASSUMED_ROWS, of_samples, read_lengths
 
@@ -113,11 +113,8 @@ def _lengths(
     if not rows and not tokens and (download or is_here(source)):
         return read_lengths(recipe, source, settings, base)
     why = "" if rows or tokens else "the data set is not on this machine: --download reads it, --rows N says how many"
-    if tokens is None:
-        try:
-            samples = LocalFile(str(rows_file(recipe.name)))
-        except RecipeError:
-            pass
-        else:
-            return of_samples(read_lengths(recipe, samples, settings, base), rows or ASSUMED_ROWS, settings, why)
+    samples = find_rows(recipe.name) if tokens is None else None
+    if samples:
+        own = read_lengths(recipe, LocalFile(str(samples)), settings, base)
+        return of_samples(own, rows or ASSUMED_ROWS, settings, why)
     return assumed_lengths(settings, rows or ASSUMED_ROWS, tokens, why)

@@ -26,7 +26,13 @@ def rows_file(recipe_name: str) -> Path:
     Raises:
         RecipeError: when the package has none for it.
     """
-    path = FOLDER / f"{recipe_name}.jsonl"
-    if not path.is_file():
+    path = find_rows(recipe_name)
+    if path is None:
         raise RecipeError(f"--demo: there are no sample rows for {recipe_name!r}. Give some with --data FILE.")
     return path
+
+
+def find_rows(recipe_name: str) -> Path | None:
+    """The sample rows of a recipe, where the package has some."""
+    path = FOLDER / f"{recipe_name}.jsonl"
+    return path if path.is_file() else None

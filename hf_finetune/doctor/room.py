@@ -76,19 +76,15 @@ def disks(subject: Subject) -> Iterator[Line]:
 
 def estimator_of(subject: Subject) -> "Estimator | None":
     """What estimates this run for any device; None where its base or its rows are not known."""
-    if None in (subject.base, subject.config, subject.skeleton, subject.recipe, subject.prepared, subject.encoded):
+    recipe, base, prepared, encoded = subject.recipe, subject.base, subject.prepared, subject.encoded
+    if recipe is None or base is None or subject.skeleton is None or prepared is None or encoded is None:
         return None
     if subject.estimator is None:
         from hf_finetune.estimate import counted_lengths, shape_of_config
         from hf_finetune.estimate.fit import Estimator
 
-        assert subject.base is not None
-        assert subject.recipe is not None
-        assert subject.prepared is not None
-        assert subject.encoded is not None
-        lengths = counted_lengths(subject.recipe, subject.prepared, subject.encoded)
-        lengths = replace(lengths, num_rows=subject.num_train_rows)
-        subject.estimator = Estimator(shape_of_config(subject.config, subject.base.name), subject.settings, lengths)
+        lengths = replace(counted_lengths(recipe, prepared, encoded), num_rows=subject.num_train_rows)
+        subject.estimator = Estimator(shape_of_config(subject.config, base.name), subject.settings, lengths)
     return subject.estimator
 
 

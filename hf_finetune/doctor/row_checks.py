@@ -8,6 +8,7 @@ from hf_finetune.data.checks import rows_and_faults
 from hf_finetune.data.findings import expected_of, findings
 from hf_finetune.data.reading import read_records
 from hf_finetune.data.samples import Finding, Message, Sample
+from hf_finetune.data.sources import Source
 from hf_finetune.doctor.line import Line, fault, warning
 from hf_finetune.doctor.subject import Subject
 from hf_finetune.errors import plural
@@ -21,10 +22,11 @@ NAMED = 5
 
 def single_rows(subject: Subject) -> Iterator[Line]:
     """A line for each thing that is wrong with rows: the numbers of the first ones, and what it is in the first."""
-    if subject.prepared is None or subject.recipe is None or subject.source is None:
+    recipe, source, prepared = subject.recipe, subject.source, subject.prepared
+    if recipe is None or source is None or prepared is None:
         return
     found: dict[tuple[str, bool], list[tuple[str, Finding]]] = {}
-    for where, finding in each_finding(subject.recipe, subject):
+    for where, finding in each_finding(recipe, source.at(prepared.facts["source"]["commit"])):
         found.setdefault((finding.check, finding.is_fault), []).append((where, finding))
     for (check, is_fault), own in found.items():
         numbers = ", ".join(where for where, _ in own[:NAMED]) + (", ..." if len(own) > NAMED else "")
@@ -38,13 +40,10 @@ def single_rows(subject: Subject) -> Iterator[Line]:
         )
 
 
-def each_finding(recipe: Recipe[Any], subject: Subject) -> Iterator[tuple[str, Finding]]:
+def each_finding(recipe: Recipe[Any], source: Source) -> Iterator[tuple[str, Finding]]:
     """The row, by its number, and its file where there are several; and what was found in it."""
-    assert subject.source is not None
-    assert subject.prepared is not None
-    commit = subject.prepared.facts["source"]["commit"]
     fields = [field.name for field in dataclasses.fields(recipe.row_type())]
-    records = read_records(subject.source.at(commit).locate(), fields)
+    records = read_records(source.locate(), fields)
     rows, _ = rows_and_faults(records[:: max(1, len(records) // MOST)], recipe.row_type())
     samples = [sample_of(recipe, row) for _, row in rows]
     several = len({record.file for record, _ in rows}) > 1

@@ -1,14 +1,14 @@
 """The base's weights, as far as their names, sizes and headers tell: nothing of them is loaded."""
 
-import json
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from hf_finetune.doctor.line import Line, fault, ok, warning
 from hf_finetune.doctor.subject import Subject
 from hf_finetune.files import read_json
+from hf_finetune.model import BaseModel
 from hf_finetune.resolve import TIMEOUT_SECONDS
 
 INDEX = "model.safetensors.index.json"
@@ -20,9 +20,10 @@ OTHERS = (".gguf", ".h5", ".msgpack", ".onnx", ".ot")
 
 def files(subject: Subject) -> Iterator[Line]:
     """Whether there are weights that are safe to load, all of them; how large they are."""
-    if subject.base is None:
+    base = subject.base
+    if base is None:
         return
-    sizes = _listed(subject)
+    sizes = _listed(base)
     if sizes is None:
         return
     tensors = {name: size for name, size in sizes.items() if name.endswith(".safetensors") and "/" not in name}
@@ -40,7 +41,7 @@ def files(subject: Subject) -> Iterator[Line]:
             "name a base with safetensors, or its revision=refs/pr/N that has them",
         )
     else:
-        yield ok(f"safetensors, {_size(subject.weights_bytes)}" + (_to_fetch(subject) if subject.base.commit else ""))
+        yield ok(f"safetensors, {_size(subject.weights_bytes)}" + (_to_fetch(subject, base) if base.commit else ""))
 
 
 def whole(subject: Subject) -> Iterator[Line]:
@@ -57,31 +58,17 @@ def whole(subject: Subject) -> Iterator[Line]:
     shapes: dict[str, list[int]] = {}
     for path in sorted(folder / name for name in named - set(lost) or {SINGLE} if (folder / name).is_file()):
         try:
-            shapes |= header(path)
-        except (OSError, ValueError, struct.error) as error:
+            shapes |= _shapes(path)
+        except (OSError, SafetensorError) as error:
             yield fault(f"{path.name} is not whole: {error}", "fetch the base again")
             return
     yield from _misfits(subject, shapes)
 
 
-def header(path: Path) -> dict[str, list[int]]:
-    """The shape of each tensor of a safetensors file.
-
-    Raises:
-        ValueError: when the file is cut, or no safetensors.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if length > size:
-            raise ValueError(f"it has {size:,} bytes, too few for its own header")
-        held: dict[str, Any] = json.loads(file.read(length))
-    tensors = {name: own for name, own in held.items() if name != "__metadata__"}
-    end = 8 + length + max((own["data_offsets"][1] for own in tensors.values()), default=0)
-    if end != size:
-        raise ValueError(f"it has {size:,} bytes, and its header speaks of {end:,}")
-    return {name: list(own["shape"]) for name, own in tensors.items()}
+def _shapes(path: Path) -> dict[str, list[int]]:
+    """The shape of each tensor of a safetensors file, whose header is held against its length as it is opened."""
+    with safe_open(path, framework="np") as file:
+        return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # no mapping
 
 
 def _misfits(subject: Subject, shapes: Mapping[str, list[int]]) -> Iterator[Line]:
@@ -99,10 +86,8 @@ def _misfits(subject: Subject, shapes: Mapping[str, list[int]]) -> Iterator[Line
         )
 
 
-def _listed(subject: Subject) -> dict[str, int] | None:
+def _listed(base: BaseModel) -> dict[str, int] | None:
     """Name and size of each file of the base; None where the Hub cannot be asked."""
-    base = subject.base
-    assert base is not None
     if not base.commit:
         folder = Path(base.location)
         return {
@@ -120,12 +105,10 @@ def _listed(subject: Subject) -> dict[str, int] | None:
     return {file.rfilename: file.size or 0 for file in info.siblings or []}
 
 
-def _to_fetch(subject: Subject) -> str:
+def _to_fetch(subject: Subject, base: BaseModel) -> str:
     """How much of the weights is to be downloaded; it is left in the subject."""
     from huggingface_hub import try_to_load_from_cache
 
-    base = subject.base
-    assert base is not None
     index = [INDEX, SINGLE]
     is_here = any(isinstance(try_to_load_from_cache(base.name, name, revision=base.commit), str) for name in index)
     subject.missing_bytes = 0 if is_here else subject.weights_bytes
