@@ -1,6 +1,5 @@
 """Memory that is full: how it shows, on a GPU as on a CPU, and how a computation that met it ends."""
 
-import gc
 import re
 from collections.abc import Callable
 
@@ -32,7 +31,7 @@ def in_words(error: BaseException) -> str:
 
 def overflow(compute: Callable[[], object]) -> str | None:
     """How memory was full in a computation; None when it was not. All that the computation held is free again."""
-    import torch
+    from accelerate.utils import release_memory
 
     try:
         compute()
@@ -42,7 +41,5 @@ def overflow(compute: Callable[[], object]) -> str | None:
         why = in_words(error)  # the error itself holds the frames, and they hold the tensors
     else:
         return None
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release_memory()
     return why

@@ -1,13 +1,7 @@
 """What is to be pushed, loaded in a clean process as its card says: does it give the run's figures again?"""
 
-import gc
-import json
 import math
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,11 +10,11 @@ from typing import Any
 
 from hf_finetune.card import write_card
 from hf_finetune.chat import ChatFormat
-from hf_finetune.errors import RecipeError, first_line, plural
-from hf_finetune.files import read_json, read_jsonl, write_json
-from hf_finetune.interruption import interruption
+from hf_finetune.errors import RecipeError, plural
+from hf_finetune.files import read_jsonl, write_json
 from hf_finetune.recipe import Recipe
 from hf_finetune.ship.finished import Finished
+from hf_finetune.ship.in_clean_process import ask_in_clean_process
 from hf_finetune.ship.merge import ANSWERS
 from hf_finetune.ship.published import (
     fault_of_template,
@@ -31,7 +25,6 @@ from hf_finetune.ship.published import (
     snippets_of,
 )
 
-SCRIPT = Path(__file__).parent / "clean_process.py"
 RECORD = "verified.json"
 SAMPLE = 32
 """Test rows that are asked again."""
@@ -40,12 +33,6 @@ TOLERANCE = {"float32": 0.002, "bfloat16": 0.05, "float16": 0.02}
 the square root of their number times as many, or that share of the loss if that is more."""
 QUANTISED_TOLERANCE = 0.05
 """bitsandbytes multiplies by 4-bit weights in bfloat16 on processors that can, whatever dtype is asked for."""
-_NOT_ITS_OWN = (
-    "PYTHONPATH", "ACCELERATE_", "TORCHELASTIC_", "FSDP_", "RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_"
-)  # fmt: skip
-"""What a launcher tells the processes of a run, and the clean one is none."""
-REASON = 200
-"""Characters of what an interpreter says that ends at once: some repeat the whole script."""
 TURNED = 0.1
 """Share of the answers that may be right where the run's was wrong, or the reverse."""
 
@@ -102,7 +89,7 @@ def _verified(finished: Finished, num_rows: int, python: str, say: Callable[[str
         say(f"verify    {folder / part}, in a process without hf_finetune")
         sample = _sample(finished, part, num_rows)
         asked = _asked(finished, chat, sample, folder / part)
-        given = _given(finished, part, asked, python)
+        given = ask_in_clean_process(finished, part, asked, python)
         record[part] = _checked(finished, chat, sample, part, asked, given)
         say(f"          {_in_words(record[part])}")
         if part == "adapter":
@@ -151,75 +138,6 @@ def _asked(finished: Finished, chat: ChatFormat, sample: Sample, folder: Path) -
         "max_new_tokens": finished.report.max_new_tokens,
         "stop_token_id": finished.run.base_model["stop_token_id"],
     }
-
-
-def _given(finished: Finished, part: str, asked: dict[str, Any], python: str) -> dict[str, Any]:
-    """What the clean process finds, in a folder of its own with the files that would be pushed.
-
-    They lie in it under their Hub id, once they have one: the card's snippet finds them by it, and asks no Hub. A base
-    that is a folder here lies there under its name, as the card's reader would have it.
-    """
-    folder = finished.folder / part
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name) / "pushed"
-        pushed = place / finished.run.published.get(part, ".")
-        pushed.mkdir(parents=True)
-        for path in folder.iterdir():
-            _place(path, pushed / path.name)
-        base = finished.base()
-        if not base.commit:
-            _place(Path(base.location), place / base.name)
-        _give_up_memory()
-        output = Path(name) / "given.json"
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_ITS_OWN)}
-        asked = asked | {"output": str(output)}
-        try:
-            done = subprocess.run(
-                [_absolute(python), "-c", SCRIPT.read_text(encoding="utf-8")], cwd=place, env=environment,
-                input=json.dumps(asked), capture_output=True, encoding="utf-8", errors="replace", check=False,
-            )  # fmt: skip
-        except OSError as error:
-            raise RecipeError(
-                f"--python {python}: cannot be started ({error.strerror}). Name an interpreter."
-            ) from error
-        interruption.stop_if_requested()
-        if not output.is_file():
-            reason = (done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"])[0][-REASON:]
-            raise RecipeError(
-                f"{python}: ended without loading {folder} ({reason}). If it is a Python with torch, transformers "
-                f"and peft, start it again; else name such a one with --python."
-            )
-        given: dict[str, Any] = read_json(output)
-    if given.get("error", "").startswith(("ModuleNotFoundError", "ImportError", "PackageNotFoundError")):
-        raise RecipeError(
-            f"{python}: lacks what the card's snippet needs ({first_line(given['error'])}). Install it there, or name "
-            f"another interpreter with --python."
-        )
-    if "error" in given:
-        raise RecipeError(f"{folder}: the card's snippet fails: {first_line(given['error'])}. Mend what it loads.")
-    return given
-
-
-def _give_up_memory() -> None:
-    """Leaves the GPU's memory that this process no longer uses to the clean one."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _place(path: Path, target: Path) -> None:
-    """Puts a file or folder where the clean process looks for it; as a copy where links are not allowed."""
-    try:
-        target.symlink_to(path.resolve())
-    except OSError:
-        shutil.copytree(path, target) if path.is_dir() else shutil.copy(path, target)
-
-
-def _absolute(python: str) -> str:
-    """An interpreter's path from anywhere; a name stays one that is looked up."""
-    return os.path.abspath(python) if Path(python).name != python else python
 
 
 def _checked(
@@ -329,7 +247,7 @@ def _of_several(finished: Finished, asked: dict[str, Any], python: str) -> dict[
     snippet = next((one for one in snippets_of(finished.adapter) if "adapter_names=" in one), None)
     if snippet is None:
         return {}
-    found = _given(finished, "adapter", asked | {"snippet": snippet, "rows": []}, python)
+    found = ask_in_clean_process(finished, "adapter", asked | {"snippet": snippet, "rows": []}, python)
     seen = {"files": hashes_of(finished.adapter, "adapter"), "snippet": snippet}
     return {"several": seen | {"answer": found["printed"].rstrip("\n"), "versions": found["versions"]}}
 
