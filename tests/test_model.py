@@ -181,9 +181,11 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
         find_base_model(settings(tmp_path / "none"))
 
 
-def test_damaged_files_of_a_base_are_named(tmp_path: Path) -> None:
-    for file in ("config.json", "tokenizer_config.json", "tokenizer.json"):
+@pytest.mark.parametrize("tokenizer", ["{}", "[]", '{"added_tokens": []}', '{"added_tokens": [], "model": {}}', "\0"])
+def test_damaged_files_of_a_base_are_named(tmp_path: Path, tokenizer: str) -> None:
+    for file in ("config.json", "tokenizer_config.json"):
         (tmp_path / file).write_text("{}")
+    (tmp_path / "tokenizer.json").write_text(tokenizer)
     base = find_base_model(settings(tmp_path))
     with pytest.raises(RecipeError, match="tokenizer cannot be loaded"):
         load_tokenizer(base)
