@@ -1,5 +1,8 @@
 """Batches: the same for any number of processes; what their rows have in common stands in them once."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -89,6 +92,23 @@ def test_equally_long_rows_come_in_one_batch_when_asked() -> None:
     batches = ShardedBatches(len(rows), 3, 42, groups=groups_of(rows, "length")).batches(0)
     found = sorted(sorted(lengths[row] for row in batch) for batch in batches)
     assert found == [[length] * 3 for length in (40, 41, 42, 43)]
+
+
+WITH_A_WORKER = """
+from hf_finetune.train.batches import EpochLoader, Pieces, ShardedBatches, ignore_signals
+rows = [{"input_ids": [1], "labels": [1]}] * 8
+pieces = Pieces(rows, 2, lambda some: {"labels": __import__("torch").tensor([[row["labels"][0]] * 2 for row in some])})
+loader = iter(EpochLoader(ShardedBatches(8, 2, None), collate_fn=pieces, num_workers=1, worker_init_fn=ignore_signals))
+next(loader)
+print("began")
+raise ZeroDivisionError
+"""
+
+
+def test_a_process_that_fails_does_not_wait_for_its_workers() -> None:
+    done = subprocess.run([sys.executable, "-c", WITH_A_WORKER], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout, done.returncode) == ("began\n", 1), done.stderr
+    assert done.stderr.splitlines()[-1] == "ZeroDivisionError"
 
 
 def test_what_some_rows_go_on_with_is_computed_once_with_the_same_losses() -> None:

@@ -1,8 +1,10 @@
 """Batches: which rows, the same for any number of processes, so that two train what one would; and how they lie."""
 
+import atexit
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil
+from multiprocessing import active_children
 from typing import Any
 
 import torch
@@ -74,6 +76,15 @@ def ignore_signals(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _kill_workers() -> None:
+    """Ends the workers with this process. Python would ask them by SIGTERM, which they ignore, and wait for them."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises an error for a worker that is killed
+    for worker in active_children():
+        if worker.daemon:
+            worker.kill()
+
+
 class EpochLoader(DataLoader[Any]):
     """A data loader that tells its batches the epoch: transformers asks the loader, or looks two levels below it.
 
@@ -84,6 +95,8 @@ class EpochLoader(DataLoader[Any]):
         numbers = range(batches.num_rows + 1)  # and the silent row's
         super().__init__(numbers, batch_sampler=batches, **options)  # type: ignore[arg-type]  # it takes any sequence
         self.set_epoch = batches.set_epoch
+        if self.num_workers:
+            atexit.register(_kill_workers)  # called before what Python itself does then, which was registered earlier
 
 
 class Pieces:
