@@ -17,6 +17,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # else each of two test processes, and 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests with & has it ignored
 
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips the tests of a GPU on a machine that has none."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU")
+
+
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}"
     "{% if message.role == 'assistant' %}{% generation %}{{ message.content + '<|im_end|>' }}{% endgeneration %}"

@@ -159,8 +159,8 @@ def test_help_is_fast_and_light(tmp_path: Path) -> None:
     assert "click" in imported(done.stderr)
     assert imported(done.stderr).isdisjoint({"torch", "transformers", "trl", "datasets", "peft", "pydantic", "numpy"})
     assert json.dumps(sorted(line.split()[0] for line in done.stdout.split("Commands:")[1].splitlines() if line)) == (
-        '["bench", "card", "cat", "check", "compare", "doctor", "evaluate", "jobs", "launch", "learning-curve", '
-        '"list", "merge", "new", "pin", "push", "run", "status", "verify"]'
+        '["advise", "bench", "card", "cat", "check", "compare", "doctor", "estimate", "evaluate", "jobs", "launch", '
+        '"learning-curve", "list", "merge", "new", "pin", "prepare", "push", "run", "status", "verify"]'
     )
 
 
