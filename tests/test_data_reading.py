@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import json
+import struct
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -269,6 +270,44 @@ def test_a_file_that_is_not_whole_is_told(tmp_path: Path, name: str, content: by
         read(tmp_path, name, content)
 
 
+def with_sheet(change: Callable[[bytes], bytes]) -> bytes:
+    """A workbook with its sheet's XML changed."""
+    content = io.BytesIO()
+    whole = as_xlsx([{"text": "a", "count": 2}] * 50)
+    with zipfile.ZipFile(io.BytesIO(whole)) as given, zipfile.ZipFile(content, "w") as made:
+        for name in given.namelist():
+            made.writestr(name, change(given.read(name)) if "sheet1" in name else given.read(name))
+    return content.getvalue()
+
+
+def replaced(content: bytes, old: bytes, new: bytes) -> bytes:
+    """Bytes with others in one place, which is there."""
+    assert old in content
+    return content.replace(old, new, 1)
+
+
+SHORT: list[dict[str, Any]] = [{"text": "1st"}, {"text": "another"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("r.xlsx", with_sheet(lambda xml: xml[:-700]), "r.xlsx: is not a whole xlsx file"),
+        ("r.xlsx", with_sheet(lambda xml: replaced(xml, b'r="A30"', b'r="30"')), "r.xlsx: is not a whole xlsx file"),
+        ("r.xlsx", with_sheet(lambda xml: replaced(xml, b"<v>2<", b"<v>2.x<")), "r.xlsx: is not a whole xlsx file"),
+        ("r.parquet", replaced(as_parquet(SHORT), b"1st", b"\xff\xfe1"), "r.parquet: is not a whole parquet .*utf-8"),
+        ("r.arrow", replaced(as_arrow(SHORT), b"1st", b"\xff\xfe1"), r"r.arrow: is not a whole Arrow file .*UTF-?8"),
+        (  # that was a segmentation fault
+            "r.arrow", replaced(as_arrow(SHORT), struct.pack("<3i", 0, 3, 10), struct.pack("<3i", 0, 2**30, 10)),
+            "r.arrow: is not a whole Arrow file",
+        ),
+    ],
+)  # fmt: skip
+def test_a_table_that_is_spoilt_after_its_head_is_told(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        read(tmp_path, name, content)
+
+
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.parquet", "rows.arrow", "rows.jsonl.gz"])
 def test_reading_three_times_the_rows_takes_no_more_memory(tmp_path: Path, name: str) -> None:
     small, large = peak_of_reading(tmp_path / name, 1_000), peak_of_reading(tmp_path / name, 3_000)
@@ -320,10 +359,38 @@ def test_a_line_longer_than_the_head_is_one_row(tmp_path: Path) -> None:
     assert values(tmp_path, "list.json", json.dumps(rows)) == rows
 
 
-def test_a_column_name_that_comes_twice_is_told(tmp_path: Path) -> None:
-    broken = [one for one in read(tmp_path, "rows.csv", "a,b,a\n1,2,3\n") if isinstance(one, Broken)]
+def sheet(*rows: list[Any]) -> bytes:
+    """A workbook of these rows of cells."""
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    content = io.BytesIO()
+    book.save(content)
+    return content.getvalue()
+
+
+TWICE = {"rows.csv": b"a,b,a\n1,2,3\n", "rows.xlsx": sheet(["a", "b", " a"], ["1", "2", "3"])}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_column_name_that_comes_twice_is_told(tmp_path: Path, name: str) -> None:
+    broken = [one for one in read(tmp_path, name, TWICE[name]) if isinstance(one, Broken)]
     assert [(one.check, one.message) for one in broken] == [
         ("duplicate_column", "two columns are called 'a': only the last is read.")]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_recipe_reads_a_table_with_a_name_twice_unless_it_is_one_of_its_fields(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(TWICE[name])
+    located = LocalFile(str(tmp_path / name)).locate()
+    assert [one.values["b"] for one in read_records(located, ["b"])] == ["2"]
+    with pytest.raises(RecipeError, match=rf"{name}: two columns are called 'a': .*\. Rename one\."):
+        read_records(located, ["A", "b"])
+
+
+def test_of_two_cells_without_a_column_name_none_is_lost(tmp_path: Path) -> None:
+    found = read(tmp_path, "rows.xlsx", sheet(["a", None, None, "b"], [1, "lost", None, 2]))
+    assert [(one.check, "'lost'" in one.message) for one in found if isinstance(one, Broken)] == [("ragged_row", True)]
 
 
 # Sources

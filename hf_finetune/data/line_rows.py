@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import TextIO
 
-from hf_finetune.data.records import SHOWN, Broken, Record
+from hf_finetune.data.records import SHOWN, Broken, Record, named_twice
 
 Read = Iterator[Record | Broken]
 
@@ -38,8 +38,7 @@ def csv_rows(name: str, file: TextIO, fields: Sequence[str], *, may_be_short: bo
     for line, cells in _parsed(lines, delimiter):
         if columns is None and not isinstance(cells, csv.Error):
             columns = [cell.strip() for cell in cells]
-            if not may_be_short:
-                yield from _named_twice(name, line, columns)
+            yield from named_twice(name, columns, line)
             continue
         number += 1
         if columns is None or isinstance(cells, csv.Error):
@@ -67,12 +66,6 @@ def _parsed(lines: "_Lines", delimiter: str) -> Iterator[tuple[int, list[str] | 
         else:
             if cells:
                 yield line, cells
-
-
-def _named_twice(name: str, line: int, columns: Sequence[str]) -> Read:
-    for column in (one for one, count in Counter(columns).items() if one and count > 1):
-        what = f"two columns are called {column!r}: only the last is read."
-        yield Broken(name, 0, "duplicate_column", what, "Rename one.", line)
 
 
 def delimiter_of(head: Sequence[str], fields: Sequence[str] = ()) -> str:

@@ -22,13 +22,14 @@ def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
     file.
 
     Raises:
-        RecipeError: an unreadable file, naming every broken line; or no rows at all.
+        RecipeError: an unreadable file, naming every broken line; two columns with the name of one field; or no rows
+            at all.
     """
     records: list[Record] = []
     for path, name in located.file_names.items():
         read = list(_stream(path, name, located.member, fields, may_be_short=True))
-        broken = [one for one in read if isinstance(one, Broken) and one.check != "not_read"]
         unread = [one for one in read if isinstance(one, Broken)]
+        broken = [one for one in unread if not _costs_nothing(one, fields)]
         records += [_placed(one, path, located) for one in read if isinstance(one, Record)]
         if broken or (unread and len(unread) == len(read)):
             raise _cannot_read(broken or unread, len(read))
@@ -109,10 +110,16 @@ def _placed(record: Record, path: Path, located: Located) -> Record:
     return replace(record, folder=path.parent, is_confined=located.commit is not None)
 
 
+def _costs_nothing(one: Broken, fields: Sequence[str]) -> bool:
+    """Whether all that a recipe asks for is read all the same."""
+    is_of_others = one.check == "duplicate_column" and one.text.lower() not in map(str.lower, fields)
+    return one.check == "not_read" or is_of_others
+
+
 def _cannot_read(broken: Sequence[Broken], total: int) -> RecipeError:
     """One error for all that is broken in a file."""
     first = broken[0]
-    if first.check == "broken_csv" or first.check == "not_read":
+    if first.check in ("broken_csv", "duplicate_column", "not_read"):
         return RecipeError(f"{first.file}: {first.message} {first.advice}")
     if first.check == "broken_json" and first.advice == "Mend that line.":
         what = first.message.removeprefix("is not JSON (").split(" at line ")[0]

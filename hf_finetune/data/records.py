@@ -1,5 +1,7 @@
 """What reading a file gives: rows as the file has them, and places where it holds no row."""
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,3 +54,10 @@ class Broken:
     def finding(self) -> Finding:
         """The same as a fault of a row."""
         return Finding(self.check, True, self.message, self.advice)
+
+
+def named_twice(name: str, columns: Sequence[str], line: int | None = None) -> Iterator[Broken]:
+    """What is told of a header in which several columns have one name; `line` is where it stands, if that is known."""
+    for column in (one for one, count in Counter(columns).items() if one and count > 1):
+        what = f"two columns are called {column!r}: only the last is read."
+        yield Broken(name, 0, "duplicate_column", what, "Rename one.", line, text=column)
