@@ -4,6 +4,7 @@ import ast
 import gzip
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,14 +13,18 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from conftest import run_cli
 from curate_data import content, plan_of, questions, read_lines, write_lines
-from hf_finetune.curate import chunks, curating
+from hf_finetune.curate import checking, chunks, curating
 from hf_finetune.curate.curating import prepare_data, work_folder
 from hf_finetune.curate.names import CHECKS
 from hf_finetune.curate.plan import Plan, find_feed
+from hf_finetune.curate.rows import INDEX, entry
+from hf_finetune.data.records import Record
+from hf_finetune.data.samples import Message, Sample
 from hf_finetune.data.splits import jaccard, tokens
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json
@@ -254,6 +259,31 @@ def test_general_data_is_mixed_into_the_training_rows_alone_and_never_near_a_tes
     assert {row["source"] for row in held_out} == {"rows.jsonl"}
     assert told["near_test"] == facts["rejected"]["near_test"] == len(held_out)
     assert max(jaccard(tokens(asked(a)), tokens(asked(b))) for a in mixed for b in held_out) < 0.8
+
+
+def test_more_chunks_and_sources_are_read_than_files_may_be_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "ROWS", 12)
+    monkeypatch.setattr(curating, "LOOKED_AT", 10)
+    own = find_feed(str(write_lines(tmp_path / "rows.jsonl", questions(80))))
+    general = write_lines(tmp_path / "general.jsonl", questions(12, seed=1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(os.listdir("/proc/self/fd")) + 15
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        plan = Plan((own, *[find_feed(str(general), 0.001)] * 20))
+        facts = prepare_data(plan, tmp_path / "out", 1, say=lambda line: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert facts["rows"]["read"] == 80 + 20 * 12
+
+
+def test_there_may_be_more_sources_and_files_than_a_byte_or_two_can_count() -> None:
+    read = [(feed, checking.Tally(kept=1)) for feed in (0, 255, 256, 65_535)]
+    assert curating.feed_of_rows(read).tolist() == [0, 255, 256, 65_535]
+    line = entry(Sample((Message("assistant", "A"),)), Record("a.jsonl", 1, {}), None, 70_000, 0)
+    assert np.array([line], dtype=INDEX)["file"].tolist() == [70_000]
 
 
 def test_the_boilerplate_of_all_questions_does_not_make_them_alike(tmp_path: Path) -> None:
@@ -496,6 +526,8 @@ def test_the_command_tells_what_it_found_and_what_comes_next(tmp_path: Path) -> 
         (["--region", "Germany"], "Write it in two capital letters, such as DE."),
         (["--language", "en,english"], "--language english: is no code of a language"),
         (["--map", "prompt=nothing"], "nothing"),
+        (["--seed", "-1"], "-1 is not in the range 0<=x<=18446744073709551615"),
+        (["--seed", str(2**64)], "18446744073709551616 is not in the range"),
     ],
 )
 def test_a_wrong_option_is_told_before_anything_is_made(tmp_path: Path, words: list[str], told: str) -> None:

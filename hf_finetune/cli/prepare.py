@@ -88,7 +88,9 @@ class Words(click.ParamType[tuple[str, ...]]):
     metavar="S",
     help="The token Jaccard index of near-duplicates.",
 )
-@click.option("--seed", type=click.IntRange(0), default=42, show_default=True, metavar="N", help="Of the split.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**64 - 1), default=42, show_default=True, metavar="N", help="Of the split."
+)
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes; one a CPU core, with the same result.")
 @click.option(
     "--format", type=click.Choice(["parquet", "jsonl"]), default="parquet", show_default=True, help="Of the files."

@@ -8,14 +8,15 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_finetune.curate.checking import MOST_LABELS, Source, Tally
 from hf_finetune.curate.chunks import PROMPTS, Batch, batches, chunk_folder, read_prompts, read_tally, write_chunk
@@ -190,8 +191,9 @@ def _write_chunk(batch: Batch, plan: Plan, sources: Sequence[Source], files: Seq
 def _opened(feed: Feed, plan: Plan, is_main: bool) -> tuple[Source, Iterable[Record | Broken]]:
     """What is learnt from the first records of a source, and all its records."""
     is_table = any(suffix_of(path.name).startswith((".csv", ".tsv")) for path in feed.located.paths)
-    records = stream_located(feed.located, KNOWN_COLUMNS if is_table else ())  # they help to find the delimiter
-    head = list(islice(records, LOOKED_AT))
+    fields = KNOWN_COLUMNS if is_table else ()  # they help to find the delimiter
+    with closing(stream_located(feed.located, fields)) as records:
+        head = list(islice(records, LOOKED_AT))
     known = [one for one in head if isinstance(one, Record)]
     if not known:
         raise _no_row_read(feed, head[0] if head else None)
@@ -202,7 +204,7 @@ def _opened(feed: Feed, plan: Plan, is_main: bool) -> tuple[Source, Iterable[Rec
     samples = [sample for record in known if (sample := layout.sample(record)[0])]
     labels = plan.labels if is_main else ()
     expected = expected_of(samples, labels, has_personal=not plan.mask_personal, region=plan.region)
-    return Source(layout, expected), chain(head, records)
+    return Source(layout, expected), stream_located(feed.located, fields)  # which opens its file when it is read
 
 
 def _no_row_read(feed: Feed, first: Record | Broken | None) -> RecipeError:
@@ -226,7 +228,7 @@ class _Index:
 
     tallies: dict[int, Tally]
     """By the number of the source."""
-    feeds: Any
+    feeds: NDArray[np.uint16]
     """Of each row the number of its source."""
     similar: Similar
     with_answers: bool
@@ -238,7 +240,7 @@ def _sketch(plan: Plan, work: Path, folders: Sequence[Path], workers: int, passe
     tallies: dict[int, Tally] = {}
     for feed, own in read:
         tallies.setdefault(feed, Tally()).add(own)
-    feeds = np.repeat(np.array([feed for feed, _ in read], dtype=np.uint8), [own.kept for _, own in read])
+    feeds = feed_of_rows(read)
     if not (feeds == 0).any():
         raise _no_row_left(plan, tallies[0])
     banding = Banding.for_similarity(plan.similarity)
@@ -248,6 +250,11 @@ def _sketch(plan: Plan, work: Path, folders: Sequence[Path], workers: int, passe
         for done, _ in enumerate(in_order(work_on, folders, workers), 1):
             advance(done)
     return _Index(tallies, feeds, _similar(plan, work, folders, banding, passes), with_answers)
+
+
+def feed_of_rows(read: Sequence[tuple[int, Tally]]) -> NDArray[np.uint16]:
+    """Of each row that has stayed the number of its source, from those of the chunks with what was met in each."""
+    return np.repeat(np.array([feed for feed, _ in read], dtype=np.uint16), [own.kept for _, own in read])
 
 
 def _shared(folders: Sequence[Path], rows: int) -> tuple[Boilerplate, bool]:

@@ -49,7 +49,7 @@ class Settled:
 
 
 def settle(
-    folders: Sequence[Path], feeds: NDArray[np.uint8], similar: Similar, plan: Plan, has_labels: bool
+    folders: Sequence[Path], feeds: NDArray[np.uint16], similar: Similar, plan: Plan, has_labels: bool
 ) -> Settled:
     """What becomes of each row; `feeds` has the number of the source of each."""
     count = len(feeds)
@@ -187,7 +187,7 @@ def _parts(lacking: NDArray[np.float64], count: int) -> Numbers:
 
 
 def _mix(
-    fate: Codes, split: Codes, is_own: Flags, clusters: Parents, feeds: NDArray[np.uint8], rows: Hashes, plan: Plan
+    fate: Codes, split: Codes, is_own: Flags, clusters: Parents, feeds: NDArray[np.uint16], rows: Hashes, plan: Plan
 ) -> dict[str, Any]:
     """Draws general data for the training split, none of it near a row that is validated or tested with."""
     mixes = {number: feed.mix for number, feed in enumerate(plan.feeds) if feed.mix is not None}

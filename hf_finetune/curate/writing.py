@@ -88,7 +88,7 @@ class Splits:
 
 
 def write_rows(
-    folder: Path, folders: Sequence[Path], settled: Settled, feeds: NDArray[np.uint8], files: Sequence[str],
+    folder: Path, folders: Sequence[Path], settled: Settled, feeds: NDArray[np.uint16], files: Sequence[str],
     shape: Shape, weighted: bool, plan: Plan, advance: Callable[[int], None],
 ) -> Written:  # fmt: skip
     """Leaves data/, rejected.jsonl and changed.jsonl in the folder."""

@@ -1,6 +1,6 @@
 """Files -> raw records with their row numbers; typed and checked later."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
     return records
 
 
-def stream_located(located: Located, fields: Sequence[str] = ()) -> Iterator[Record | Broken]:
+def stream_located(located: Located, fields: Sequence[str] = ()) -> Generator[Record | Broken]:
     """The records of all files of a source, in the files' order, without keeping any; see `stream_records`."""
     for path, name in located.file_names.items():
         for one in stream_records(path, name, located.member, fields):
