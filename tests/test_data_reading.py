@@ -166,6 +166,39 @@ def test_rows_that_are_broken_do_not_stop_the_reading(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def nested(levels: int) -> str:
+    """A JSON object with a text in so many lists and objects."""
+    return '{"text": ' + '[{"a": ' * ((levels - 1) // 2) + '"deep"' + "}]" * ((levels - 1) // 2) + "}"
+
+
+@pytest.mark.parametrize("levels", [103, 5_001, 200_001])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("rows.jsonl", '{{"text": "a"}}\n{}\n{{"text": "b"}}\n'),
+        ("rows.json", '[{{"text": "a"}}, {}, {{"text": "b"}}]'),
+        ("after.json", '{{"text":\n "a"}}\n{}\n{{"text":\n "b"}}'),
+    ],
+)
+def test_a_value_of_too_many_levels_costs_no_other(tmp_path: Path, name: str, form: str, levels: int) -> None:
+    found = read(tmp_path, name, form.format(nested(levels)))
+    assert [one.values["text"] for one in found if isinstance(one, Record)] == ["a", "b"]
+    (broken,) = (one for one in found if isinstance(one, Broken))
+    assert (broken.check, broken.number) == ("broken_json", 2)
+    assert "Lists or objects lie more than 100 deep in each other at line" in broken.message
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_a_value_of_too_many_levels_may_come_first_or_be_alone(tmp_path: Path, name: str) -> None:
+    assert [one.check for one in read(tmp_path, name, nested(5_001)) if isinstance(one, Broken)] == ["broken_json"]
+    found = read(tmp_path, "rows.jsonl", f'{nested(5_001)}\n{{"text": "a"}}\n')
+    assert [one.check if isinstance(one, Broken) else one.values["text"] for one in found] == ["broken_json", "a"]
+
+
+def test_a_hundred_levels_are_read(tmp_path: Path) -> None:
+    assert len(values(tmp_path, "rows.jsonl", f"{nested(99)}\n" * 2)) == 2
+
+
 @pytest.mark.parametrize("indent", [None, 0, 2])
 @pytest.mark.parametrize("broken", [0, 1, 3])
 def test_a_broken_object_in_a_list_costs_no_other(tmp_path: Path, indent: int | None, broken: int) -> None:
