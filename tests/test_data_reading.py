@@ -76,9 +76,9 @@ def zstd(content: bytes) -> bytes:
     return compressed
 
 
-def zipped(name: str, content: bytes) -> bytes:
+def zipped(name: str, content: bytes, method: int = zipfile.ZIP_STORED) -> bytes:
     archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
+    with zipfile.ZipFile(archive, "w", method) as file:
         file.writestr(name, content)
     return archive.getvalue()
 
@@ -317,6 +317,39 @@ def replaced(content: bytes, old: bytes, new: bytes) -> bytes:
     """Bytes with others in one place, which is there."""
     assert old in content
     return content.replace(old, new, 1)
+
+
+def spoilt(method: int, *, encrypted: bool = False, known: bool = True, cut: bool = False) -> bytes:
+    """A zip archive whose list of files is whole, and whose file is not."""
+    content = bytearray(zipped("rows.jsonl", as_jsonl(ROWS) * 200, method))
+    middle = content.index(b"rows.jsonl") + 60
+    entry = content.index(b"PK\x01\x02")
+    if encrypted:
+        content[6], content[entry + 8] = 1, 1
+    elif not known:
+        content[8], content[entry + 10] = 77, 77
+    elif cut:
+        content[middle:entry] = bytes(entry - middle) if method == zipfile.ZIP_STORED else b""
+    else:
+        content[middle : middle + 40] = b"\x5a" * 40
+    return bytes(content)
+
+
+PACKINGS = {"stored": zipfile.ZIP_STORED, "deflate": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2,
+            "lzma": zipfile.ZIP_LZMA}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", PACKINGS)
+def test_an_archive_whose_file_is_spoilt_is_told(tmp_path: Path, method: str) -> None:
+    for content in (spoilt(PACKINGS[method]), spoilt(PACKINGS[method], cut=True)):
+        with pytest.raises(RecipeError, match=r"r\.zip: (is not a whole zip archive|cannot be unpacked .*)\. Fetch"):
+            read(tmp_path, "r.zip", content)
+
+
+@pytest.mark.parametrize("content", [spoilt(8, encrypted=True), spoilt(8, known=False)], ids=["password", "unknown"])
+def test_an_archive_that_is_packed_otherwise_is_told_with_how_to_pack_it(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(RecipeError, match=r"r\.zip: cannot be unpacked \(.*\)\. Pack it again with deflate .*password"):
+        read(tmp_path, "r.zip", content)
 
 
 SHORT: list[dict[str, Any]] = [{"text": "1st"}, {"text": "another"}]
