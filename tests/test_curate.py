@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -357,6 +358,23 @@ def test_lengths_are_told_in_tokens_of_the_base_and_rows_over_the_limit_are_coun
     assert dropped["rejected"] == {"too_long": 1}
 
 
+def test_a_folder_with_the_base_is_known_by_its_tokenizer_and_not_by_its_place(tmp_path: Path, tiny_base: Path) -> None:
+    def base(place: str, **files: str) -> str:
+        shutil.copytree(tiny_base, tmp_path / place / "base", ignore=shutil.ignore_patterns("*.safetensors"))
+        for name, text in files.items():
+            (tmp_path / place / "base" / f"{name}.json").write_text(text)
+        return plan_of(source, base=str(tmp_path / place / "base")).fingerprint()
+
+    source = write_lines(tmp_path / "rows.jsonl", questions(2))
+    first = base("first")
+    assert base("moved") == first
+    assert base("with more notes", notes="{}") == first
+    words = read_json(tiny_base / "tokenizer.json")
+    words["added_tokens"][0]["normalized"] = not words["added_tokens"][0]["normalized"]
+    assert base("edited", tokenizer=json.dumps(words)) != first
+    assert base("told otherwise", chat_template="{}") != first
+
+
 def test_memory_of_a_chunk_is_bounded_by_characters_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(chunks, "CHARACTERS", 1000)
     facts = prepared(write_lines(tmp_path / "rows.jsonl", questions(100)), tmp_path / "out")
@@ -526,6 +544,7 @@ def test_the_command_tells_what_it_found_and_what_comes_next(tmp_path: Path) -> 
         (["--region", "Germany"], "Write it in two capital letters, such as DE."),
         (["--language", "en,english"], "--language english: is no code of a language"),
         (["--map", "prompt=nothing"], "nothing"),
+        (["--labels", "near,far"], "--labels: the rows of rows.jsonl have none, as they are question and answer."),
         (["--seed", "-1"], "-1 is not in the range 0<=x<=18446744073709551615"),
         (["--seed", str(2**64)], "18446744073709551616 is not in the range"),
     ],

@@ -32,7 +32,7 @@ from hf_finetune.curate.sketches import Banding, sketch
 from hf_finetune.curate.workers import in_order
 from hf_finetune.curate.writing import write_rows
 from hf_finetune.data.findings import expected_of
-from hf_finetune.data.layouts import KNOWN_COLUMNS, LOOKED_AT, Layout, detect
+from hf_finetune.data.layouts import CALLED, KNOWN_COLUMNS, LOOKED_AT, Layout, detect
 from hf_finetune.data.reading import stream_located
 from hf_finetune.data.records import Broken, Record
 from hf_finetune.data.sources import suffix_of
@@ -201,6 +201,11 @@ def _opened(feed: Feed, plan: Plan, is_main: bool) -> tuple[Source, Iterable[Rec
         columns = list(dict.fromkeys(name for one in known for name in one.values))
         raise RecipeError(f"--group {plan.group}: {feed.name} has no such column. {nearest(plan.group, columns)}")
     layout = detect(known, plan.mapping if is_main else {})
+    if is_main and plan.labels and layout.kind != "text_label":
+        raise RecipeError(
+            f"--labels: the rows of {feed.name} have none, as they are {CALLED[layout.kind]}. "
+            f"Leave it out, or say which columns are meant: --map text=COLUMN --map label=COLUMN."
+        )
     samples = [sample for record in known if (sample := layout.sample(record)[0])]
     labels = plan.labels if is_main else ()
     expected = expected_of(samples, labels, has_personal=not plan.mask_personal, region=plan.region)

@@ -15,6 +15,11 @@ Fix = Literal["none", "safe", "more"]
 Format = Literal["parquet", "jsonl"]
 FIXES: tuple[Fix, ...] = ("none", "safe", "more")
 SHARES = {"validation": 0.1, "test": 0.1}
+OF_TOKENIZER = (
+    "config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.*", "*.model",
+    "*.tiktoken", "tekken.json", "chat_template*", "additional_chat_templates/*",
+)  # fmt: skip
+"""Files of a model's folder that say what its tokens are."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +78,32 @@ class Plan:
 
     def fingerprint(self) -> str:
         """The same for the same sources and options, and for this version of the package alone."""
-        asked = {name: value for name, value in asdict(self).items() if name != "feeds"}
+        asked = {name: value for name, value in asdict(self).items() if name != "feeds"} | {"base": self.base_name}
         feeds = [{"hashes": one.hashes, **one.as_json()} for one in self.feeds]
-        content = json.dumps([version("hf_finetune"), feeds, asked], sort_keys=True, default=str)
+        content = json.dumps(
+            [version("hf_finetune"), feeds, asked, self._tokenizer_hashes()], sort_keys=True, default=str
+        )
         return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def base_name(self) -> str | None:
+        """The model's id, or the name of its folder: never a path."""
+        return Path(self.base).resolve().name if self.base and Path(self.base).is_dir() else self.base
+
+    def _tokenizer_hashes(self) -> dict[str, str]:
+        """Of a base's folder, which has no commit, the hash of each file that its tokens depend on."""
+        folder = Path(self.base) if self.base else None
+        if folder is None or not folder.is_dir():
+            return {}
+        files = {path for pattern in OF_TOKENIZER for path in folder.glob(pattern) if path.is_file()}
+        return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
     def options(self) -> dict[str, Any]:
         """What the card says of how it was made; a base's folder by its name alone."""
-        base = self.base and (Path(self.base).name if Path(self.base).is_dir() else self.base)
         return {
             "fix": self.fix, "mask_personal": self.mask_personal, "region": self.region, "keep": list(self.keep),
             "drop": list(self.drop), "map": dict(self.mapping), "labels": list(self.labels), "group": self.group,
-            "base": base, "base_commit": self.base_commit, "max_tokens": self.max_tokens,
+            "base": self.base_name, "base_commit": self.base_commit, "max_tokens": self.max_tokens,
             "similarity": self.similarity, "seed": self.seed, "format": self.format,
         }  # fmt: skip
 
