@@ -19,10 +19,11 @@ import pytest
 
 from conftest import run_cli
 from curate_data import content, plan_of, questions, read_lines, write_lines
+from hf_finetune.cli.prepare import summary
 from hf_finetune.curate import checking, chunks, curating
 from hf_finetune.curate.curating import prepare_data, work_folder
 from hf_finetune.curate.names import CHECKS
-from hf_finetune.curate.plan import Plan, find_feed
+from hf_finetune.curate.plan import Plan, find_feed, find_feeds
 from hf_finetune.curate.rows import INDEX, entry
 from hf_finetune.data.records import Record
 from hf_finetune.data.samples import Message, Sample
@@ -105,6 +106,53 @@ def test_rows_are_taken_from_archives_compressed_files_folders_and_tables(tmp_pa
     (told,) = read_lines(tmp_path / "out" / "rejected.jsonl")
     twin = {".zip": "row 21 of given.zip", "folder": "row 21 of a.jsonl"}.get(suffix, f"row 21 of given{suffix}")
     assert twin in told["reasons"][0]["message"]
+
+
+def test_rows_of_an_archive_are_told_with_its_name_and_notes_on_a_file_are_no_rows(tmp_path: Path) -> None:
+    rows = [*questions(30), {"question": "Who?", "answer": ""}]
+    (tmp_path / "given").mkdir()
+    for number, lists in enumerate(({"rows": rows[:10], "more": rows[10:11]}, {"rows": rows[10:]})):
+        with zipfile.ZipFile(tmp_path / "given" / f"{number}.zip", "w") as archive:
+            archive.writestr("inside.json", json.dumps(lists))
+    facts = prepared(tmp_path / "given", tmp_path / "out")
+    assert (facts["rows"]["read"], facts["rows"]["kept"], facts["rejected"]) == (31, 30, {"empty_answer": 1})
+    assert [(one["file"], one["row"]) for one in read_lines(tmp_path / "out" / "rejected.jsonl")] == [("1.zip", 21)]
+    told = "0.zip: the list 'more' is not read, only 'rows' before it."
+    assert f"- {told}\n" in (tmp_path / "out" / "README.md").read_text()
+    assert any(line.startswith(f"noted     {told} Write each") for line in summary(facts, tmp_path))
+
+
+def test_strict_takes_a_part_of_a_file_that_is_not_read_for_rows_that_are_dropped(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from hf_finetune.cli.prepare import prepare
+
+    (tmp_path / "rows.json").write_text(json.dumps({"rows": questions(12), "more": questions(2)}))
+    given = [str(tmp_path / "rows.json"), "-o", str(tmp_path / "out"), "--workers", "1", "--strict"]
+    result = CliRunner().invoke(prepare, given, standalone_mode=False)
+    assert result.return_value == 1
+    assert "0 rows dropped; see " in result.stderr
+    assert ", and 1 note on files above." in result.stderr
+
+
+@pytest.mark.parametrize("names", [("a/rows.jsonl", "b/rows.jsonl"), ("a/rows.jsonl", "b"), ("a", "b/a")])
+def test_sources_and_files_of_one_name_are_told_apart(tmp_path: Path, names: tuple[str, str]) -> None:
+    for number, name in enumerate(names):
+        path = tmp_path / name / ("" if name.endswith("jsonl") else "rows.jsonl")
+        path.parent.mkdir(parents=True)
+        write_lines(path, [*questions(20, seed=number), {"question": f"Who is {number}?", "answer": ""}])
+    own, mix = find_feeds(str(tmp_path / names[0]), [(str(tmp_path / names[1]), 0.2)])
+    facts = prepare_data(Plan((own, mix)), tmp_path / "out", 1, say=lambda line: None)
+    files = {one["file"] for one in read_lines(tmp_path / "out" / "rejected.jsonl")}
+    assert len(files) == len({one["name"] for one in facts["sources"]}) == 2
+    assert files <= {"a/rows.jsonl", "b/rows.jsonl", "rows.jsonl", "b/a/rows.jsonl"}
+    assert len(facts["sources_by_split"]["train"]) == 2
+
+
+def test_a_source_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    rows = str(write_lines(tmp_path / "rows.jsonl", questions(3)))
+    with pytest.raises(RecipeError, match=r"--mix .*rows\.jsonl: its rows are given already\. Name each source once"):
+        find_feeds(rows, [(rows, 0.1)])
 
 
 def test_a_changed_row_is_told_as_it_was_and_as_it_is(tmp_path: Path) -> None:

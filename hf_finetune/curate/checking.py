@@ -19,6 +19,8 @@ SHOWN = 5
 """Examples of each check that are kept."""
 MOST_LABELS = 1_000
 """Of more different ones they are no labels, but texts."""
+MOST_NOTES = 100
+"""What is found of files that are kept; a folder may have thousands of the same kind."""
 NOTHING = Sample(())
 """What stands in the place of a row that could not be read."""
 MASKED = "personal data masked"
@@ -124,6 +126,8 @@ class Tally:
     labels: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """The first findings of each check."""
+    notes: list[dict[str, str]] = field(default_factory=list)
+    """What was found of files, and not of single rows of them."""
 
     @classmethod
     def from_json(cls, given: dict[str, Any]) -> "Tally":
@@ -143,6 +147,12 @@ class Tally:
             getattr(self, name).update(getattr(other, name))
         for name, shown in other.examples.items():
             self.examples[name] = [*self.examples.get(name, []), *shown][:SHOWN]
+        self.notes = [*self.notes, *other.notes][:MOST_NOTES]
+
+    def note(self, one: Broken, plan: Plan) -> None:
+        """Adds what was found of a file."""
+        message = masked(one.message, plan.region) if plan.mask_personal else one.message
+        self.notes.append({"file": one.file, "check": one.check, "message": message, "advice": one.advice})
 
     def count(self, one: Checked) -> None:
         """Adds what came of a record."""

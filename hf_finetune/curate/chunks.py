@@ -67,10 +67,12 @@ def write_chunk(batch: Batch, plan: Plan, source: Source, files: Sequence[str]) 
         return
     tally, index, prompts = Tally(), [], {}
     numbers = {name: number for number, name in enumerate(files)}
-    archive = numbers[next(iter(plan.feeds[batch.feed].located.file_names.values()))]  # whose member a row names
     with whole_folder(batch.folder) as folder:
         with _Lines(folder / ROWS_FILE) as rows, _Lines(folder / REJECTED) as rejected, \
                 _Lines(folder / CHANGED) as changed:  # fmt: skip
+            for record in batch.records:
+                if isinstance(record, Broken) and not record.is_row:
+                    tally.note(record, plan)
             for one, tokens in _checked(batch, plan, source):
                 tally.count(one)
                 if one.reasons:
@@ -79,7 +81,7 @@ def write_chunk(batch: Batch, plan: Plan, source: Source, files: Sequence[str]) 
                 if one.changes:
                     changed.add(one.as_changed())
                 rows.add(one.as_row())
-                index.append(entry(one.sample, one.record, plan.group, numbers.get(one.record.file, archive), tokens))
+                index.append(entry(one.sample, one.record, plan.group, numbers[one.record.file], tokens))
                 prompts[hashed(one.sample.prompt)] = one.sample.prompt
         np.save(folder / INDEX_FILE, np.array(index, dtype=INDEX))
         write_json(folder / "prompts.json", nsmallest(PROMPTS, prompts.items()))
@@ -88,7 +90,7 @@ def write_chunk(batch: Batch, plan: Plan, source: Source, files: Sequence[str]) 
 
 def _checked(batch: Batch, plan: Plan, source: Source) -> Iterator[tuple[Checked, int]]:
     """What came of each record, with its number of tokens."""
-    checked = [check(record, plan, source) for record in batch.records]
+    checked = [check(one, plan, source) for one in batch.records if isinstance(one, Record) or one.is_row]
     count_tokens = token_counter(plan.base, plan.base_commit)
     lengths = iter(count_tokens([one.sample for one in checked if not one.reasons]))
     for one in checked:

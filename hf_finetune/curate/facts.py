@@ -54,6 +54,7 @@ def card_facts(
         "rejected": rejected,
         "stayed": _stayed(total),
         "changed": dict(total.changed.most_common()),
+        "notes": total.notes,
         "examples": total.examples | written.dropped,
         **settled.facts,
         "leakage": dict(leaks),

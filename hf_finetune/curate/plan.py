@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from hf_finetune.data.sources import Located, source_of
+from hf_finetune.data.sources import Located, below_common_folder, source_of
+from hf_finetune.errors import RecipeError
 from hf_finetune.files import sha256
 
 Fix = Literal["none", "safe", "more"]
@@ -116,3 +118,39 @@ def find_feed(source: str, mix: float | None = None) -> Feed:
     """
     located = source_of(source).locate()
     return Feed(located, tuple(map(sha256, located.paths)), mix)
+
+
+def find_feeds(source: str, mixes: Sequence[tuple[str, float]] = ()) -> tuple[Feed, ...]:
+    """The data and what is mixed in, each with its share, under names by which they and their files can be told apart.
+
+    Raises:
+        RecipeError: when one is not there, cannot be read, or is given twice.
+    """
+    feeds = [find_feed(source), *(find_feed(name, share) for name, share in mixes)]
+    given = [source, *(name for name, _ in mixes)]
+    read: set[tuple[Path, ...]] = set()
+    for name, feed in zip(given, feeds, strict=True):
+        paths = tuple(path.resolve() for path in feed.located.paths)
+        if paths in read:
+            raise RecipeError(f"--mix {name}: its rows are given already. Name each source once.")
+        read.add(paths)
+    names = _with_folders(feeds, given)
+    files = Counter(file for feed in feeds for file in feed.located.file_names.values())
+    told = []
+    for feed, name in zip(feeds, names, strict=True):
+        own = feed.located
+        is_clear = all(files[file] == 1 for file in own.file_names.values())
+        is_one_file = own.commit is None and [path.name for path in own.paths] == [own.name]
+        folder = name.removesuffix(own.name) if is_one_file else f"{name}/"
+        told.append(replace(feed, located=replace(own, name=name, prefix="" if is_clear else folder)))
+    return tuple(told)
+
+
+def _with_folders(feeds: Sequence[Feed], given: Sequence[str]) -> list[str]:
+    """The names of sources, with their folders, or the whole of what was given, where two have the same."""
+    names = [feed.name for feed in feeds]
+    twice = [number for number, name in enumerate(names) if names.count(name) > 1]
+    here = [number for number in twice if feeds[number].located.commit is None]
+    paths = below_common_folder([Path(given[number]).expanduser() for number in here]) if here else []
+    longer = {number: given[number] for number in twice} | dict(zip(here, paths, strict=True))
+    return [longer.get(number, name) for number, name in enumerate(names)]

@@ -39,10 +39,14 @@ def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
 
 
 def stream_located(located: Located, fields: Sequence[str] = ()) -> Generator[Record | Broken]:
-    """The records of all files of a source, in the files' order, without keeping any; see `stream_records`."""
+    """The records of all files of a source, in the files' order, without keeping any; see `stream_records`.
+
+    All bear the name of a file of the source, those out of an archive the archive's.
+    """
     for path, name in located.file_names.items():
         for one in stream_records(path, name, located.member, fields):
-            yield _placed(one, path, located) if isinstance(one, Record) else one
+            named = replace(one, file=name)
+            yield _placed(named, path, located) if isinstance(named, Record) else named
 
 
 def stream_records(

@@ -51,6 +51,11 @@ class Broken:
     """How the line or the record begins."""
 
     @property
+    def is_row(self) -> bool:
+        """Whether it stands in the place of a row, and is no note on the whole file."""
+        return self.number > 0
+
+    @property
     def finding(self) -> Finding:
         """The same as a fault of a row."""
         return Finding(self.check, True, self.message, self.advice)
