@@ -102,6 +102,9 @@ def test_rows_are_taken_from_archives_compressed_files_folders_and_tables(tmp_pa
     else:
         source.write_bytes(gzip.compress(plain.read_bytes()))
     facts = prepared(source, tmp_path / "out")
+    form = {".csv": "csv with ';' between cells, UTF-16", ".jsonl.gz": "jsonl, UTF-8, gzip"}.get(suffix, "jsonl, UTF-8")
+    assert f"| {form} | question and answer |" in (tmp_path / "out" / "README.md").read_text()
+    assert f"source    {source.name} ({form}): 40 rows, 40 usable" in summary(facts, tmp_path)
     assert (facts["rows"]["kept"], facts["rejected"]) == (39, {"exact_duplicate": 1})
     (told,) = read_lines(tmp_path / "out" / "rejected.jsonl")
     twin = {".zip": "row 21 of given.zip", "folder": "row 21 of a.jsonl"}.get(suffix, f"row 21 of given{suffix}")

@@ -253,13 +253,6 @@ PLANTED = {
     "an answer that is the question": Planted(
         "repeats_prompt", among(pair(LONG, LONG)), "the question again", "twice", False
     ),
-    "a row longer than the limit": Planted(
-        "too_long",
-        among(pair(completion=LONG * 9)),
-        "981 tokens long: the last 781 would be cut",
-        "raise the limit",
-        given=(("max_tokens", 200), ("count_tokens", lambda sample: len(sample.completion))),
-    ),
     "a pair of the same answers": Planted(
         "same_answers", lines(*PREFERRED, {**PREFERRED[0], "rejected": ANSWER}), "are the same", "Drop the row"
     ),

@@ -20,7 +20,7 @@ import pytest
 
 from hf_finetune.data import HubDataset, LocalFile, LocalFolder, source_of
 from hf_finetune.data.opening import HEAD, encoding_of
-from hf_finetune.data.reading import Broken, Record, form_of, read_records, stream_located, stream_records
+from hf_finetune.data.reading import Broken, Record, forms_of, read_records, stream_located, stream_records
 from hf_finetune.errors import RecipeError
 
 ROWS: list[dict[str, Any]] = [
@@ -408,6 +408,7 @@ def peak_of_reading(path: Path, count: int) -> int:
             gzip.compress(as_csv(ROWS).decode().encode("cp1252")),
             "csv with ',' between cells, Windows-1252, gzip",
         ),
+        ("r.csv", b"sep=|\r\na, b|c\r\n1|2\r\n", "csv with '|' between cells, UTF-8"),
         ("r.jsonl", as_jsonl(ROWS), "jsonl, UTF-8"),
         ("r.parquet", as_parquet(ROWS), "parquet"),
         ("r.zip", zipped("a.json.bz2", bz2.compress(b"[]")), "json, UTF-8, bz2"),
@@ -415,7 +416,7 @@ def peak_of_reading(path: Path, count: int) -> int:
 )
 def test_how_a_file_is_written_is_told(tmp_path: Path, name: str, content: bytes, form: str) -> None:
     (tmp_path / name).write_bytes(content)
-    assert form_of(tmp_path / name, name) == form
+    assert forms_of(LocalFile(str(tmp_path / name)).locate()) == [form]
 
 
 def test_a_line_longer_than_the_head_is_one_row(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from hf_finetune.data.cleaning import LEVELS
 from hf_finetune.errors import RecipeError, plural
 from hf_finetune.interruption import interruption
 
@@ -55,7 +56,7 @@ class Words(click.ParamType[tuple[str, ...]]):
 )
 @click.option(
     "--fix",
-    type=click.Choice(["none", "safe", "more"]),
+    type=click.Choice(LEVELS),
     default="safe",
     show_default=True,
     help="How much is cleaned; safe: white space, Unicode, exact duplicates; more: mis-decoded text too.",
@@ -155,7 +156,8 @@ def summary(facts: Mapping[str, Any], folder: Path) -> list[str]:
     lines = [""]
     for source in facts["sources"]:
         read, usable = plural(source["rows_read"], "row"), source["rows_usable"]
-        lines += [f"source    {source['name']}: {read}, {usable:,} usable", f"          {source['reason']}"]
+        lines.append(f"source    {source['name']} ({'; '.join(source['forms'])}): {read}, {usable:,} usable")
+        lines.append(f"          {source['reason']}")
     lines.append(f"dropped   {plural(rows['rejected'], 'row')}{_listed(facts['rejected'])}")
     lines += _examples(facts, facts["rejected"])
     lines.append(f"changed   {plural(rows['changed'], 'row')}{_listed(facts['changed'])}")

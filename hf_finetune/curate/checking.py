@@ -35,6 +35,8 @@ class Source:
     layout: Layout
     expected: Expected
     """What is usual among its first rows."""
+    forms: Sequence[str] = ()
+    """How its files are written, in words."""
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ from hf_finetune.curate.sketches import Banding, sketch
 from hf_finetune.curate.workers import in_order
 from hf_finetune.curate.writing import write_rows
 from hf_finetune.data.findings import expected_of
-from hf_finetune.data.layouts import CALLED, KNOWN_COLUMNS, LOOKED_AT, Layout, detect
-from hf_finetune.data.reading import stream_located
+from hf_finetune.data.layouts import CALLED, KNOWN_COLUMNS, LOOKED_AT, detect
+from hf_finetune.data.reading import forms_of, stream_located
 from hf_finetune.data.records import Broken, Record
 from hf_finetune.data.sources import suffix_of
 from hf_finetune.data.splits import FEWEST, Boilerplate, boilerplate
@@ -90,12 +90,12 @@ def prepare_data(plan: Plan, folder: Path, workers: int, overwrite: bool = False
         return ready
     work, passes = work_folder(folder), Passes(say)
     opened = [_opened(feed, plan, is_main=number == 0) for number, feed in enumerate(plan.feeds)]
-    layouts = [source.layout for source, _ in opened]
+    sources = [source for source, _ in opened]
     with held(work, naming="-o DIR"):
         _begin(work, fingerprint, say)
         folders = _read(opened, plan, work, workers, passes)
         index = _sketch(plan, work, folders, workers, passes)
-        facts = _finish(plan, folder, fingerprint, layouts, folders, index, passes)
+        facts = _finish(plan, folder, fingerprint, sources, folders, index, passes)
         shutil.rmtree(work / "chunks", ignore_errors=True)
         for name in ("plan.json", "read.json", "similar.npz"):
             (work / name).unlink(missing_ok=True)
@@ -209,7 +209,8 @@ def _opened(feed: Feed, plan: Plan, is_main: bool) -> tuple[Source, Iterable[Rec
     samples = [sample for record in known if (sample := layout.sample(record)[0])]
     labels = plan.labels if is_main else ()
     expected = expected_of(samples, labels, has_personal=not plan.mask_personal, region=plan.region)
-    return Source(layout, expected), stream_located(feed.located, fields)  # which opens its file when it is read
+    records = stream_located(feed.located, fields)  # which opens its file when it is read
+    return Source(layout, expected, forms_of(feed.located, fields)), records
 
 
 def _no_row_read(feed: Feed, first: Record | Broken | None) -> RecipeError:
@@ -323,7 +324,7 @@ def _all_dropped(plan: Plan, settled: Settled) -> RecipeError:
 
 
 def _finish(
-    plan: Plan, folder: Path, fingerprint: str, layouts: Sequence[Layout], folders: Sequence[Path], index: _Index,
+    plan: Plan, folder: Path, fingerprint: str, sources: Sequence[Source], folders: Sequence[Path], index: _Index,
     passes: Passes,
 ) -> dict[str, Any]:  # fmt: skip
     total = Tally()
@@ -343,7 +344,7 @@ def _finish(
                 into, folders, settled, index.feeds, file_names(plan), shape, total.weighted > 0, plan, advance
             )
         facts = card_facts(
-            into, plan, fingerprint, folder.name, layouts, index.tallies, settled, leaks, shape, written, folders
+            into, plan, fingerprint, folder.name, sources, index.tallies, settled, leaks, shape, written, folders
         )
         write_json(into / CARD, facts)
         write_card(into, facts)

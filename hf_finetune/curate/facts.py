@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_finetune.curate.checking import MOST_LABELS, Tally
+from hf_finetune.curate.checking import MOST_LABELS, Source, Tally
 from hf_finetune.curate.chunks import CHANGED, REJECTED
 from hf_finetune.curate.plan import Plan
 from hf_finetune.curate.settling import Fate, Settled
 from hf_finetune.curate.shapes import Shape
 from hf_finetune.curate.writing import Written, lengths
-from hf_finetune.data.layouts import CALLED, Layout
+from hf_finetune.data.layouts import CALLED
 from hf_finetune.data.splits import SPLITS
 from hf_finetune.files import sha256
 from hf_finetune.pictures import Axis
@@ -27,7 +27,7 @@ DROPPED = (Fate.EXACT_DUPLICATE, Fate.CONTRADICTORY, Fate.NEAR_DUPLICATE, Fate.N
 
 
 def card_facts(
-    folder: Path, plan: Plan, fingerprint: str, name: str, layouts: Sequence[Layout], tallies: Mapping[int, Tally],
+    folder: Path, plan: Plan, fingerprint: str, name: str, sources: Sequence[Source], tallies: Mapping[int, Tally],
     settled: Settled, leaks: Mapping[str, Any], shape: Shape, written: Written, chunks: Sequence[Path],
 ) -> dict[str, Any]:  # fmt: skip
     """All that data_card.json says; nothing in it depends on when or where or by how many processes it was made."""
@@ -46,7 +46,7 @@ def card_facts(
         "license": plan.license,
         "languages": list(plan.languages),
         "options": plan.options(),
-        "sources": [_source(plan, number, layouts[number], tallies) for number in range(len(plan.feeds))],
+        "sources": [_source(plan, number, sources[number], tallies) for number in range(len(plan.feeds))],
         "layout": {"shape": shape.name, "columns": [*shape.columns, "source"], "read_by": shape.trainer,
                    "task": shape.task, "command": shape.command},
         "rows": {"read": total.read, "kept": int(kept.sum()), "rejected": sum(rejected.values()),
@@ -69,10 +69,17 @@ def card_facts(
     }  # fmt: skip
 
 
-def _source(plan: Plan, number: int, layout: Layout, tallies: Mapping[int, Tally]) -> dict[str, Any]:
-    facts = tallies.get(number, Tally())
-    detected = {"layout": CALLED[layout.kind], "fields": dict(layout.columns), "reason": layout.reason}
-    return {**plan.feeds[number].as_json(), **detected, "rows_read": facts.read, "rows_usable": facts.kept}
+def _source(plan: Plan, number: int, source: Source, tallies: Mapping[int, Tally]) -> dict[str, Any]:
+    facts, layout = tallies.get(number, Tally()), source.layout
+    return {
+        **plan.feeds[number].as_json(),
+        "forms": list(source.forms),
+        "layout": CALLED[layout.kind],
+        "fields": dict(layout.columns),
+        "reason": layout.reason,
+        "rows_read": facts.read,
+        "rows_usable": facts.kept,
+    }
 
 
 def _stayed(total: Tally) -> dict[str, int]:

@@ -9,13 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from hf_finetune.data.cleaning import Level
 from hf_finetune.data.sources import Located, below_common_folder, source_of
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import sha256
 
-Fix = Literal["none", "safe", "more"]
 Format = Literal["parquet", "jsonl"]
-FIXES: tuple[Fix, ...] = ("none", "safe", "more")
 SHARES = {"validation": 0.1, "test": 0.1}
 OF_TOKENIZER = (
     "config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.*", "*.model",
@@ -54,7 +53,7 @@ class Plan:
 
     feeds: tuple[Feed, ...]
     """The data; then what is mixed in."""
-    fix: Fix = "safe"
+    fix: Level = "safe"
     mask_personal: bool = False
     keep: tuple[str, ...] = ()
     """Checks whose rows stay."""

@@ -39,9 +39,6 @@ class Expected:
     """The median number of characters of an answer; 0 where it is not known."""
     ends_sentences: bool = False
     """Whether nearly all long answers end a sentence."""
-    max_tokens: int | None = None
-    count_tokens: Callable[[Sample], int] | None = None
-    """The number of tokens of a row; without it no row is too long."""
     has_personal: bool = True
     """Whether personal data is looked for."""
     region: str | None = None
@@ -52,8 +49,6 @@ def expected_of(
     samples: Sequence[Sample],
     labels: Sequence[str] = (),
     *,
-    max_tokens: int | None = None,
-    count_tokens: Callable[[Sample], int] | None = None,
     has_personal: bool = True,
     region: str | None = None,
 ) -> Expected:
@@ -66,8 +61,6 @@ def expected_of(
         is_closed=bool(labels),
         answer_length=int(median(map(len, answers))) if answers else 0,
         ends_sentences=len(long) >= 20 and sum(map(ends_a_sentence, long)) >= MOSTLY * len(long),
-        max_tokens=max_tokens,
-        count_tokens=count_tokens,
         has_personal=has_personal,
         region=region,
     )
@@ -196,17 +189,6 @@ def ending(sample: Sample, expected: Expected) -> Iterator[Finding]:
         yield Finding("truncated_answer", False, what, "Write its end, or drop the row.")
 
 
-def length(sample: Sample, expected: Expected) -> Iterator[Finding]:
-    """`too_long`: more tokens than the limit, with what would be cut."""
-    if expected.max_tokens is None or expected.count_tokens is None:
-        return
-    count = expected.count_tokens(sample)
-    if count > expected.max_tokens:
-        beyond = count - expected.max_tokens
-        what = f"it is {count:,} tokens long: the last {beyond:,} would be cut at the limit of {expected.max_tokens:,}."
-        yield Finding("too_long", True, what, "Shorten it, or raise the limit.")
-
-
 def texts(sample: Sample, expected: Expected) -> Iterator[Finding]:
     """What the texts themselves hold: see `text_checks`; the same thing in several turns is told once."""
     told: set[tuple[str, bool]] = set()
@@ -239,6 +221,6 @@ def _place(sample: Sample, number: int) -> str:
 
 
 CHECKS: tuple[Callable[[Sample, Expected], Iterator[Finding]], ...] = (
-    turns, emptiness, pairs, label, ending, length, texts,
+    turns, emptiness, pairs, label, ending, texts,
 )  # fmt: skip
 """All checks of one row."""

@@ -51,11 +51,6 @@ def encoding_of(head: bytes, is_whole: bool = True) -> str:
     return "latin-1"  # which decodes any bytes
 
 
-def decode(content: bytes) -> str:
-    """Text from bytes in the encoding that they are found to be in."""
-    return content.decode(encoding_of(content), MEND)
-
-
 @contextmanager
 def opened(path: Path, name: str, member: str | None = None) -> Iterator[tuple[str, BinaryIO]]:
     """The name of the file that holds the rows, less a compressor's suffix, and its bytes.

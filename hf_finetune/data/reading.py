@@ -6,13 +6,13 @@ from pathlib import Path
 
 from hf_finetune.data.json_rows import json_document, json_lines
 from hf_finetune.data.line_rows import csv_rows, delimiter_of, text_lines
-from hf_finetune.data.opening import HEAD, MEND, decode, encoding_of, known_suffix, opened, text_of
+from hf_finetune.data.opening import HEAD, MEND, encoding_of, known_suffix, opened, text_of
 from hf_finetune.data.records import Broken, Record
 from hf_finetune.data.sources import COMPRESSED, TEXTUAL, Located
 from hf_finetune.data.table_rows import arrow_rows, parquet_rows, xlsx_rows
 from hf_finetune.errors import RecipeError, many_faults
 
-__all__ = ["Broken", "Record", "decode", "form_of", "read_records", "stream_located", "stream_records"]
+__all__ = ["Broken", "Record", "forms_of", "read_records", "stream_located", "stream_records"]
 
 
 def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
@@ -63,12 +63,17 @@ def stream_records(
     return _stream(path, name, member, fields, may_be_short=False)
 
 
-def form_of(path: Path, name: str, member: str | None = None, fields: Sequence[str] = ()) -> str:
-    """How a file is written, in words: `csv with ';' between cells, UTF-16, gzip`.
+def forms_of(located: Located, fields: Sequence[str] = ()) -> list[str]:
+    """How the files of a source are written, each way once, in words: `csv with ';' between cells, UTF-16, gzip`.
 
     Raises:
         RecipeError: a file that cannot be opened or is not read here.
     """
+    forms = (_form_of(path, name, located.member, fields) for path, name in located.file_names.items())
+    return list(dict.fromkeys(forms))
+
+
+def _form_of(path: Path, name: str, member: str | None, fields: Sequence[str]) -> str:
     with opened(path, name, member) as (file, content):
         suffix = known_suffix(file)
         words = [suffix.removeprefix(".")]
