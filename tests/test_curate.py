@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,24 @@ def test_labels_have_their_share_of_each_split_and_none_of_two_contradictory_one
         "asks the same as row 401 of rows.jsonl, and has another answer.",
         "asks the same as row 6 of rows.jsonl, and has another answer.",
     ]
+
+
+def test_labels_that_most_rows_do_not_have_replace_no_good_data_set_unless_that_is_said(
+    labelled: Path, tmp_path: Path
+) -> None:
+    prepared(labelled, tmp_path / "out")
+    before = content(tmp_path / "out")
+    told = (
+        r"--labels far,wide: 300 of 401 rows have another label and would be dropped\. rows\.jsonl, row 2: the label "
+        r"'near' is none of far, wide\. .* or say that those rows are to go: --drop unknown_label\."
+    )
+    plan = plan_of(labelled, labels=("far", "wide"))
+    with pytest.raises(RecipeError, match=told):
+        prepare_data(plan, tmp_path / "out", 1, overwrite=True, say=lambda line: None)
+    assert content(tmp_path / "out") == before
+    plan = replace(plan, drop=("unknown_label",))
+    facts = prepare_data(plan, tmp_path / "out", 1, overwrite=True, say=lambda line: None)
+    assert (facts["rows"]["kept"], facts["rejected"]) == (101, {"unknown_label": 300})
 
 
 def test_a_pair_that_another_row_turns_round_is_a_contradiction(tmp_path: Path) -> None:

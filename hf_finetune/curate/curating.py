@@ -246,6 +246,8 @@ def _sketch(plan: Plan, work: Path, folders: Sequence[Path], workers: int, passe
     tallies: dict[int, Tally] = {}
     for feed, own in read:
         tallies.setdefault(feed, Tally()).add(own)
+    if plan.labels and "unknown_label" not in (*plan.keep, *plan.drop):
+        _check_share_of_labels(plan, tallies[0])
     feeds = feed_of_rows(read)
     if not (feeds == 0).any():
         raise _no_row_left(plan, tallies[0])
@@ -301,6 +303,22 @@ def _similar(plan: Plan, work: Path, folders: Sequence[Path], banding: Banding, 
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, first=found.first, counts=np.array([found.compared, found.crowded, found.texts]))
     return found
+
+
+def _check_share_of_labels(plan: Plan, tally: Tally) -> None:
+    """Whether most rows have one of the given labels: else a label was forgotten, or all are spelt otherwise.
+
+    Raises:
+        RecipeError: when they have not.
+    """
+    other = tally.rejected_by["unknown_label"]
+    if 2 * other > tally.read:
+        one = tally.examples["unknown_label"][0]
+        raise RecipeError(
+            f"--labels {','.join(plan.labels)}: {other:,} of {plural(tally.read, 'row')} have another label and would "
+            f"be dropped. {one['file']}, row {one['row']:,}: {one['message']} {one['advice']} Name all labels there "
+            f"may be, or say that those rows are to go: --drop unknown_label."
+        )
 
 
 def _no_row_left(plan: Plan, facts: Tally) -> RecipeError:
