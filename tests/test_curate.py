@@ -229,6 +229,22 @@ def test_labels_have_their_share_of_each_split_and_none_of_two_contradictory_one
     ]
 
 
+@pytest.mark.parametrize("place", [1, 550])
+def test_a_rare_label_that_is_nearly_a_frequent_one_is_told_with_its_row(tmp_path: Path, place: int) -> None:
+    rows = [{"text": row["question"], "label": ("neutral", "upwards", "rare")[min(number % 200, 2)]}
+            for number, row in enumerate(questions(600))]  # fmt: skip
+    rows[place]["label"] = "rarer"
+    facts = prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out")
+    told = "row 2: the label 'rarer' stands in 1 of the rows, and 'rare' in 594."
+    told = told.replace("row 2", f"row {place + 1}").replace("594", str(594 - (place > 1)))
+    assert f"- rows.jsonl, {told}\n" in (tmp_path / "out" / "README.md").read_text()
+    assert f"noted     rows.jsonl, {told} Did you mean 'rare'?" in summary(facts, tmp_path)
+    assert facts["rows"]["kept"] == 600
+    assert len(facts["rare_labels"]) == 1
+    closed = prepared(tmp_path / "rows.jsonl", tmp_path / "closed", labels=("neutral", "upwards", "rare", "rarer"))
+    assert closed["rare_labels"] == []
+
+
 def test_labels_that_most_rows_do_not_have_replace_no_good_data_set_unless_that_is_said(
     labelled: Path, tmp_path: Path
 ) -> None:

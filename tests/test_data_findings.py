@@ -453,7 +453,8 @@ def test_labels_that_are_alike_but_meant_are_not_taken_for_misspelt(known: list[
 
 def test_a_rare_label_that_is_nearly_a_frequent_one_is_misspelt_though_it_was_seen() -> None:
     expected = Expected(labels={"positive": 100, "negative": 90, "postive": 1})
-    assert [one.check for one in findings(asked("Which?", "postive", "postive"), expected)] == ["unknown_label"]
+    (found,) = findings(asked("Which?", "postive", "postive"), expected)
+    assert (found.check, found.message) == ("unknown_label", "the label 'postive' is none of positive, negative.")
     assert findings(asked("Which?", "positive", "positive"), expected) == []
 
 

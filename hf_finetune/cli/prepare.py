@@ -165,6 +165,8 @@ def summary(facts: Mapping[str, Any], folder: Path) -> list[str]:
         lines.append(f"noted     in rows that stay{_listed(facts['stayed'])}")
         lines += _examples(facts, facts["stayed"])
     lines += [f"noted     {one['file']}: {one['message']} {one['advice']}" for one in facts["notes"][:CHECKS_SHOWN]]
+    for one in facts["rare_labels"][:CHECKS_SHOWN]:
+        lines.append(f"noted     {one['file']}, row {one['row']:,}: {one['message']} {one['advice']}")
     lines += [f"noted     {name} was found in no row" for name in _without_rows(facts)]
     lines += _about_split(facts)
     unit = "tokens" if "tokens" in facts["lengths"] else "words"

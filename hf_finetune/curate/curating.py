@@ -22,6 +22,7 @@ from hf_finetune.curate.checking import MOST_LABELS, Source, Tally
 from hf_finetune.curate.chunks import PROMPTS, Batch, batches, chunk_folder, read_prompts, read_tally, write_chunk
 from hf_finetune.curate.datacard import write_card
 from hf_finetune.curate.facts import card_facts
+from hf_finetune.curate.labels import rare_labels
 from hf_finetune.curate.leakage import leakage
 from hf_finetune.curate.plan import Feed, Plan
 from hf_finetune.curate.rows import from_json, hashed, read_rows
@@ -350,20 +351,19 @@ def _finish(
         total.add(own)
     shape = common_shape(total.shapes)
     has_labels = shape.name == "label" and len(total.labels) <= MOST_LABELS
-    sketches = [sketched(one) for one in folders]
+    sketches, files = [sketched(one) for one in folders], file_names(plan)
     with passes.begun("split", "passes"):
         settled = settle(folders, index.feeds, index.similar, plan, has_labels)
         if not (settled.fate == Fate.KEPT).any():
             raise _all_dropped(plan, settled)
+        rare = rare_labels(folders, settled, total.labels, files) if has_labels and not plan.labels else []
         leaks = leakage(folders, sketches, settled, index.with_answers, plan.similarity, plan.seed)
     with whole_folder(folder) as into:
         with passes.begun("write", "chunks", len(folders)) as advance:
-            written = write_rows(
-                into, folders, settled, index.feeds, file_names(plan), shape, total.weighted > 0, plan, advance
-            )
+            written = write_rows(into, folders, settled, index.feeds, files, shape, total.weighted > 0, plan, advance)
         facts = card_facts(
             into, plan, fingerprint, folder.name, sources, index.tallies, settled, leaks, shape, written, folders
-        )
+        ) | {"rare_labels": rare}
         write_json(into / CARD, facts)
         write_card(into, facts)
     return facts

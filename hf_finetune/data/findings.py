@@ -147,8 +147,8 @@ def label(sample: Sample, expected: Expected) -> Iterator[Finding]:
     if seen is not None and (expected.is_closed or seen * RARE > max(expected.labels.values())):
         return
     frequent = (name for name, count in expected.labels.items() if expected.is_closed or count > (seen or 0) * RARE)
-    meant = _meant(own, tuple(frequent))
-    known = ", ".join(list(expected.labels)[:20])
+    meant = meant_label(own, tuple(frequent))
+    known = ", ".join([name for name in expected.labels if name != own][:20])
     if meant:
         yield Finding("unknown_label", True, f"the label {own!r} is none of {known}.", f"Did you mean {meant!r}?")
     elif expected.is_closed:
@@ -159,8 +159,11 @@ def label(sample: Sample, expected: Expected) -> Iterator[Finding]:
 
 
 @lru_cache(maxsize=10_000)
-def _meant(own: str, known: tuple[str, ...]) -> str | None:
-    """The label that another one is, but for case, spaces or a slip of the keyboard."""
+def meant_label(own: str, known: tuple[str, ...], is_sure: bool = True) -> str | None:
+    """The label that another one is, but for case, spaces or a slip of the keyboard.
+
+    Where that need not be sure, it may also hold the other one, as `irrelevant` and `neutrall` do.
+    """
     folded = _folded(own)
     for name in known:
         if _folded(name) == folded and name != own:
@@ -169,7 +172,7 @@ def _meant(own: str, known: tuple[str, ...]) -> str | None:
         other = _folded(name)
         is_part = folded in other or other in folded  # irrelevant and relevant are two labels, and both are right
         same_digits = [c for c in folded if c.isdigit()] == [c for c in other if c.isdigit()]
-        if not is_part and same_digits and SequenceMatcher(None, folded, other).ratio() >= ALIKE:
+        if not (is_sure and is_part) and same_digits and SequenceMatcher(None, folded, other).ratio() >= ALIKE:
             return name
     return None
 
