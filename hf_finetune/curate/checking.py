@@ -1,7 +1,7 @@
 """One record -> the row that stays of it, cleaned, or the reasons why it leaves; and the counts of what was met."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,8 +55,7 @@ class Checked:
     def as_rejected(self) -> dict[str, Any]:
         """Its line of rejected.jsonl."""
         values = {"text": self.record.text} if isinstance(self.record, Broken) else self.record.values
-        told = [{"check": one.check, "message": one.message, "advice": one.advice} for one in self.reasons]
-        return {"file": self.record.file, "row": self.record.number, "reasons": told, "values": values}
+        return rejected_line(self.record.file, self.record.number, self.reasons, values)
 
     def as_changed(self) -> dict[str, Any]:
         """Its line of changed.jsonl."""
@@ -105,6 +104,20 @@ def checked_length(checked: Checked, tokens: int, plan: Plan) -> Checked:
 def leaves(finding: Finding, plan: Plan) -> bool:
     """Whether a row with this finding has to go."""
     return finding.check in plan.drop or (finding.is_fault and finding.check not in plan.keep)
+
+
+def rejected_line(file: str, row: int, reasons: Sequence[Finding], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What rejected.jsonl says of a row."""
+    told = [{"check": one.check, "message": one.message, "advice": one.advice} for one in reasons]
+    return {"file": file, "row": row, "reasons": told, "values": values}
+
+
+def add_example(examples: dict[str, list[dict[str, Any]]], file: str, row: int, finding: Finding) -> None:
+    """Keeps a finding in a row, if it is among the first of its check."""
+    shown = examples.setdefault(finding.check, [])
+    if len(shown) < SHOWN:
+        told = {"message": finding.message, "advice": finding.advice, "is_fault": finding.is_fault}
+        shown.append({"file": file, "row": row, **told})
 
 
 @dataclass
@@ -162,7 +175,7 @@ class Tally:
         found = {finding.check: finding for finding in (*one.found, *one.reasons, *one.found)}  # as they may be shown
         self.found.update(found.keys())
         for finding in found.values():
-            self._show(one.record, finding)
+            add_example(self.examples, one.record.file, one.record.number, finding)
         if one.reasons:
             self.rejected[one.reasons[0].check] += 1
             self.rejected_by.update(found.keys())
@@ -174,9 +187,3 @@ class Tally:
         self.shapes[shape_of(one.sample)] += 1
         if one.sample.label is not None and len(self.labels) <= MOST_LABELS:
             self.labels[one.sample.label] += 1
-
-    def _show(self, record: Record | Broken, finding: Finding) -> None:
-        shown = self.examples.setdefault(finding.check, [])
-        if len(shown) < SHOWN:
-            told = {"message": finding.message, "advice": finding.advice, "is_fault": finding.is_fault}
-            shown.append({"file": record.file, "row": record.number, **told})

@@ -1,6 +1,5 @@
 """Records -> chunks on disk: each a folder that is there whole or not at all, and the same whoever makes it."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
@@ -13,7 +12,7 @@ import numpy as np
 from hf_finetune.curate.checking import Checked, Source, Tally, check, checked_length
 from hf_finetune.curate.lengths import token_counter
 from hf_finetune.curate.plan import Plan
-from hf_finetune.curate.rows import INDEX, INDEX_FILE, ROWS_FILE, entry, hashed
+from hf_finetune.curate.rows import INDEX, INDEX_FILE, ROWS_FILE, entry, hashed, json_line
 from hf_finetune.data.records import Broken, Record
 from hf_finetune.files import read_json, whole_folder, write_json
 
@@ -59,12 +58,10 @@ def chunk_folder(folder: Path, number: int) -> Path:
 
 
 def write_chunk(batch: Batch, plan: Plan, source: Source, files: Sequence[str]) -> None:
-    """Reads, cleans and checks the rows of a chunk, and leaves them in its folder, unless they are there already.
+    """Reads, cleans and checks the rows of a chunk, and leaves them in its folder.
 
     `files` are the names of the files of all sources: rows name theirs by its number among them.
     """
-    if batch.folder.is_dir():
-        return
     tally, index, prompts = Tally(), [], {}
     numbers = {name: number for number, name in enumerate(files)}
     with whole_folder(batch.folder) as folder:
@@ -123,7 +120,7 @@ class _Lines:
 
     def add(self, row: Any) -> None:
         """Adds a line."""
-        self._file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        self._file.write(json_line(row))
 
 
 def _size(value: Any) -> int:

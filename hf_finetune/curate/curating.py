@@ -97,9 +97,7 @@ def prepare_data(plan: Plan, folder: Path, workers: int, overwrite: bool = False
         folders = _read(opened, plan, work, workers, passes)
         index = _sketch(plan, work, folders, workers, passes)
         facts = _finish(plan, folder, fingerprint, sources, folders, index, passes)
-        shutil.rmtree(work / "chunks", ignore_errors=True)
-        for name in ("plan.json", "read.json", "similar.npz"):
-            (work / name).unlink(missing_ok=True)
+        _forget(work)
     shutil.rmtree(work, ignore_errors=True)
     say("took      " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in passes.seconds.items()))
     return facts
@@ -147,10 +145,15 @@ def _begin(work: Path, fingerprint: str, say: Say) -> None:
         return
     if known is not None:
         say("afresh    what an earlier run left is of other sources or options")
-    shutil.rmtree(work / "chunks", ignore_errors=True)
-    for name in ("read.json", "similar.npz"):
-        (work / name).unlink(missing_ok=True)
+    _forget(work)
     write_json(work / "plan.json", {"fingerprint": fingerprint})
+
+
+def _forget(work: Path) -> None:
+    """Takes all away but the lock, the plan first: what a kill leaves then is nobody's."""
+    for name in ("plan.json", "read.json", "similar.npz"):
+        (work / name).unlink(missing_ok=True)
+    shutil.rmtree(work / "chunks", ignore_errors=True)
 
 
 # Read: records to chunks
@@ -354,7 +357,7 @@ def _finish(
     sketches, files = [sketched(one) for one in folders], file_names(plan)
     with passes.begun("split", "passes"):
         settled = settle(folders, index.feeds, index.similar, plan, has_labels)
-        if not (settled.fate == Fate.KEPT).any():
+        if not settled.kept.any():
             raise _all_dropped(plan, settled)
         rare = rare_labels(folders, settled, total.labels, files) if has_labels and not plan.labels else []
         leaks = leakage(folders, sketches, settled, index.with_answers, plan.similarity, plan.seed)
@@ -362,7 +365,7 @@ def _finish(
         with passes.begun("write", "chunks", len(folders)) as advance:
             written = write_rows(into, folders, settled, index.feeds, files, shape, total.weighted > 0, plan, advance)
         facts = card_facts(
-            into, plan, fingerprint, folder.name, sources, index.tallies, settled, leaks, shape, written, folders
+            into, plan, fingerprint, folder.name, sources, index.tallies, total, settled, leaks, shape, written, folders
         ) | {"rare_labels": rare}
         write_json(into / CARD, facts)
         write_card(into, facts)

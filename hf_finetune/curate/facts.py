@@ -28,16 +28,15 @@ DROPPED = (Fate.EXACT_DUPLICATE, Fate.CONTRADICTORY, Fate.NEAR_DUPLICATE, Fate.N
 
 def card_facts(
     folder: Path, plan: Plan, fingerprint: str, name: str, sources: Sequence[Source], tallies: Mapping[int, Tally],
-    settled: Settled, leaks: Mapping[str, Any], shape: Shape, written: Written, chunks: Sequence[Path],
+    total: Tally, settled: Settled, leaks: Mapping[str, Any], shape: Shape, written: Written, chunks: Sequence[Path],
 ) -> dict[str, Any]:  # fmt: skip
-    """All that data_card.json says; nothing in it depends on when or where or by how many processes it was made."""
-    total = Tally()
-    for own in tallies.values():
-        total.add(own)
+    """All that data_card.json says; nothing in it depends on when or where or by how many processes it was made.
+
+    `tallies` are those of the sources by their numbers, and `total` is all of them.
+    """
     dropped = Counter({fate.check: int((settled.fate == fate).sum()) for fate in DROPPED})
     rejected = {check: count for check, count in (total.rejected + dropped).most_common() if count}
-    kept = settled.fate == Fate.KEPT
-    rows = {split: int((kept & (settled.split == code)).sum()) for code, split in enumerate(SPLITS)}
+    rows = {split: int(settled.of(split).sum()) for split in SPLITS}
     units = [unit for unit in ("characters", "words", "tokens") if unit != "tokens" or plan.base]
     return {
         "name": name,
@@ -49,7 +48,7 @@ def card_facts(
         "sources": [_source(plan, number, sources[number], tallies) for number in range(len(plan.feeds))],
         "layout": {"shape": shape.name, "columns": [*shape.columns, "source"], "read_by": shape.trainer,
                    "task": shape.task, "command": shape.command},
-        "rows": {"read": total.read, "kept": int(kept.sum()), "rejected": sum(rejected.values()),
+        "rows": {"read": total.read, "kept": int(settled.kept.sum()), "rejected": sum(rejected.values()),
                  "not_drawn": int((settled.fate == Fate.NOT_DRAWN).sum()), "changed": total.changed_rows, **rows},
         "rejected": rejected,
         "stayed": _stayed(total),

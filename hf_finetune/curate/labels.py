@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hf_finetune.curate.rows import column, hashed
-from hf_finetune.curate.settling import Fate, Settled
+from hf_finetune.curate.settling import Settled
 from hf_finetune.data.findings import RARE, meant_label
 
 
@@ -25,7 +25,7 @@ def rare_labels(
         meant = meant_label(own, frequent, is_sure=False)
         if meant is None:
             continue
-        for row in np.flatnonzero((hashes == hashed("label", own)) & (settled.fate == Fate.KEPT))[:1]:
+        for row in np.flatnonzero((hashes == hashed("label", own)) & settled.kept)[:1]:
             message = f"the label {own!r} stands in {count:,} of the rows, and {meant!r} in {labels[meant]:,}."
             place = {"file": files[file_of[row]], "row": int(numbers[row])}
             found.append({**place, "message": message, "advice": f"Did you mean {meant!r}?"})

@@ -77,6 +77,11 @@ def from_json(row: dict[str, Any]) -> Sample:
     )
 
 
+def json_line(row: Any) -> str:
+    """A row as a line of JSON."""
+    return json.dumps(row, ensure_ascii=False, default=str) + "\n"
+
+
 def read_rows(folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of a chunk that have stayed, one after the other."""
     with (folder / ROWS_FILE).open(encoding="utf-8", errors="surrogatepass", newline="\n") as file:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from hf_finetune.curate.plan import SHARES, Plan
 from hf_finetune.curate.rows import column
-from hf_finetune.curate.similar import Flags, Numbers, Parents, Similar, roots, unite
-from hf_finetune.curate.sketches import Hashes, mixed
+from hf_finetune.curate.similar import Flags, Parents, Similar, roots, unite
+from hf_finetune.curate.sketches import Hashes, Numbers, mixed
 from hf_finetune.data.splits import FEWEST, SPLITS
 
 Codes = NDArray[np.uint8]
@@ -46,6 +46,17 @@ class Settled:
     twin: Parents
     """The row for whose sake it was dropped: the first of the same, or of those it contradicts or nearly equals."""
     facts: dict[str, Any]
+
+    @property
+    def kept(self) -> Flags:
+        """Which rows are in the data set."""
+        kept: Flags = self.fate == Fate.KEPT
+        return kept
+
+    def of(self, split: str) -> Flags:
+        """Which rows are in a split."""
+        rows: Flags = self.kept & (self.split == SPLITS.index(split))
+        return rows
 
 
 def settle(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_finetune.curate.sketches import BANDS, OFFSETS, SETS, TOKENS, Counts, Hashes, Words
+from hf_finetune.curate.sketches import BANDS, OFFSETS, SETS, TOKENS, Hashes, Numbers, Words
 
 WINDOW = 64
 """Texts of one bucket are each compared with so many others: all pairs of a bucket of 65."""
@@ -22,7 +22,6 @@ CROWDED_WINDOW = 8
 BATCH_TOKENS = 2_000_000
 """Words that are compared at once."""
 
-Numbers = NDArray[np.int64]
 Parents = NDArray[np.int32]
 Flags = NDArray[np.bool_]
 
@@ -160,7 +159,7 @@ def _may_be_similar(tokens: Tokens, texts: Numbers, left: Numbers, right: Number
     return np.minimum(one, other) >= similarity * np.maximum(one, other) - 1e-9
 
 
-def batches(sizes: Counts, most: int) -> list[slice]:
+def batches(sizes: Numbers, most: int) -> list[slice]:
     """Runs of things with about so many words together at most."""
     if not len(sizes):
         return []
