@@ -458,6 +458,16 @@ def test_a_rare_label_that_is_nearly_a_frequent_one_is_misspelt_though_it_was_se
     assert findings(asked("Which?", "positive", "positive"), expected) == []
 
 
+@pytest.mark.parametrize("seen", [{}, {"question-de": 20}])
+def test_rows_of_a_label_that_is_nearly_a_frequent_one_stay_where_it_may_be_meant(seen: dict[str, int]) -> None:
+    expected = Expected(labels={"question-en": 480} | seen)  # as in rows that are sorted by their labels
+    found = findings(asked("Which?", "question-de", "question-de"), expected)
+    assert [(one.check, one.is_fault, one.advice) for one in found] == (
+        [] if seen else [("new_label", False, "Did you mean 'question-en'?")]
+    )
+    assert findings(asked("Which?", "Question EN", "Question EN"), expected)[0].is_fault
+
+
 def test_personal_data_is_not_looked_for_where_it_is_not_asked_for() -> None:
     sample = asked("Write to lena.brandt@firma-nord.de.", "I did.")
     assert [one.check for one in findings(sample)] == ["personal_data"]

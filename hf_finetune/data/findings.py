@@ -25,6 +25,8 @@ ALIKE = 0.85
 """How alike two labels must be, by difflib, for one to be the other misspelt."""
 RARE = 20
 """How many times as often a label must stand in the rows as one that may be it misspelt."""
+SLIPS = 2
+"""In more of the first rows a label is no slip of the keyboard."""
 
 
 @dataclass(frozen=True)
@@ -139,23 +141,26 @@ def pairs(sample: Sample, expected: Expected) -> Iterator[Finding]:
 
 
 def label(sample: Sample, expected: Expected) -> Iterator[Finding]:
-    """`unknown_label`: outside the set, or nearly like a label that is far more frequent; `new_label`."""
+    """`unknown_label`: outside the set, or nearly like a label that is far more frequent; `new_label`.
+
+    Without a set it is a fault only where it is sure: rows may be sorted by their labels, of which two may be alike.
+    """
     own = sample.label
     if own is None or not own.strip() or not expected.labels:
         return
     seen = expected.labels.get(own)
-    if seen is not None and (expected.is_closed or seen * RARE > max(expected.labels.values())):
+    if seen is not None and (expected.is_closed or seen > SLIPS or seen * RARE > max(expected.labels.values())):
         return
     frequent = (name for name, count in expected.labels.items() if expected.is_closed or count > (seen or 0) * RARE)
     meant = meant_label(own, tuple(frequent))
     known = ", ".join([name for name in expected.labels if name != own][:20])
-    if meant:
-        yield Finding("unknown_label", True, f"the label {own!r} is none of {known}.", f"Did you mean {meant!r}?")
-    elif expected.is_closed:
-        yield Finding("unknown_label", True, f"the label {own!r} is none of {known}.", "Use one of these.")
+    advice = f"Did you mean {meant!r}?" if meant else "Use one of these."
+    is_same = meant is not None and _folded(meant) == _folded(own)
+    if expected.is_closed or is_same or (meant and seen is not None):
+        yield Finding("unknown_label", True, f"the label {own!r} is none of {known}.", advice)
     elif seen is None:
         what = f"the label {own!r} is not among those of the first rows ({known})."
-        yield Finding("new_label", False, what, "Look whether it is meant.")
+        yield Finding("new_label", False, what, advice if meant else "Look whether it is meant.")
 
 
 @lru_cache(maxsize=10_000)
