@@ -5,11 +5,9 @@ one rename: whatever stops a run, and whenever, the same command goes on, and en
 """
 
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,9 +22,11 @@ from hf_finetune.curate.datacard import write_card
 from hf_finetune.curate.facts import card_facts
 from hf_finetune.curate.labels import rare_labels
 from hf_finetune.curate.leakage import leakage
+from hf_finetune.curate.passes import Passes, Say
 from hf_finetune.curate.plan import Feed, Plan
+from hf_finetune.curate.refusals import all_dropped, check_share_of_labels, no_row_left, no_row_read
 from hf_finetune.curate.rows import from_json, hashed, read_rows
-from hf_finetune.curate.settling import Fate, Settled, settle
+from hf_finetune.curate.settling import settle
 from hf_finetune.curate.shapes import common_shape
 from hf_finetune.curate.similar import Similar, find_similar
 from hf_finetune.curate.sketches import Banding, sketch
@@ -43,39 +43,8 @@ from hf_finetune.files import read_json, whole_file, whole_folder, write_json
 from hf_finetune.folder import held
 
 CARD = "data_card.json"
-LINE_SECONDS = 30.0
 INSTRUCTED = 20
 """Rows a prompt from which a handful of prompts are instructions, and no questions."""
-Say = Callable[[str], None]
-
-
-@dataclass
-class Passes:
-    """Tells how far each pass is, and how long each took in this session."""
-
-    say: Say
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def begun(self, name: str, unit: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Inside, what is given is told how many units are done: a bar on a terminal, else a line now and then."""
-        from tqdm.auto import tqdm
-
-        started = told = time.monotonic()
-        bar = tqdm(total=total, desc=name, unit=unit, dynamic_ncols=True, delay=1, disable=not sys.stderr.isatty())
-
-        def advance(done: int) -> None:
-            nonlocal told
-            bar.update(done - bar.n if not bar.disable else 0)
-            if bar.disable and time.monotonic() - told >= LINE_SECONDS:
-                told = time.monotonic()
-                self.say(f"{name:9} {done:,}{f' of {total:,}' if total else ''} {unit}")
-
-        try:
-            yield advance
-        finally:
-            bar.close()
-            self.seconds[name] = time.monotonic() - started
 
 
 def prepare_data(plan: Plan, folder: Path, workers: int, overwrite: bool = False, say: Say = print) -> dict[str, Any]:
@@ -200,7 +169,7 @@ def _opened(feed: Feed, plan: Plan, is_main: bool) -> tuple[Source, Iterable[Rec
         head = list(islice(records, LOOKED_AT))
     known = [one for one in head if isinstance(one, Record)]
     if not known:
-        raise _no_row_read(feed, head[0] if head else None)
+        raise no_row_read(feed, head[0] if head else None)
     if is_main and plan.group and not any(plan.group in one.values for one in known):
         columns = list(dict.fromkeys(name for one in known for name in one.values))
         raise RecipeError(f"--group {plan.group}: {feed.name} has no such column. {nearest(plan.group, columns)}")
@@ -215,13 +184,6 @@ def _opened(feed: Feed, plan: Plan, is_main: bool) -> tuple[Source, Iterable[Rec
     expected = expected_of(samples, labels, has_personal=not plan.mask_personal, region=plan.region)
     records = stream_located(feed.located, fields)  # which opens its file when it is read
     return Source(layout, expected, forms_of(feed.located, fields)), records
-
-
-def _no_row_read(feed: Feed, first: Record | Broken | None) -> RecipeError:
-    if not isinstance(first, Broken):
-        return RecipeError(f"{feed.name}: is empty: it holds no row. Name a file or folder with rows.")
-    place = f"row {first.number} " if first.number else "it "
-    return RecipeError(f"{feed.name}: holds no row that can be read: {place}{first.message} {first.advice}")
 
 
 def file_names(plan: Plan) -> list[str]:
@@ -251,10 +213,10 @@ def _sketch(plan: Plan, work: Path, folders: Sequence[Path], workers: int, passe
     for feed, own in read:
         tallies.setdefault(feed, Tally()).add(own)
     if plan.labels and "unknown_label" not in (*plan.keep, *plan.drop):
-        _check_share_of_labels(plan, tallies[0])
+        check_share_of_labels(plan, tallies[0])
     feeds = feed_of_rows(read)
     if not (feeds == 0).any():
-        raise _no_row_left(plan, tallies[0])
+        raise no_row_left(plan, tallies[0])
     banding = Banding.for_similarity(plan.similarity)
     shared, with_answers = _shared(folders, len(feeds))
     with passes.begun("sketch", "chunks", len(folders)) as advance:
@@ -309,39 +271,6 @@ def _similar(plan: Plan, work: Path, folders: Sequence[Path], banding: Banding, 
     return found
 
 
-def _check_share_of_labels(plan: Plan, tally: Tally) -> None:
-    """Whether most rows have one of the given labels: else a label was forgotten, or all are spelt otherwise.
-
-    Raises:
-        RecipeError: when they have not.
-    """
-    other = tally.rejected_by["unknown_label"]
-    if 2 * other > tally.read:
-        one = tally.examples["unknown_label"][0]
-        raise RecipeError(
-            f"--labels {','.join(plan.labels)}: {other:,} of {plural(tally.read, 'row')} have another label and would "
-            f"be dropped. {one['file']}, row {one['row']:,}: {one['message']} {one['advice']} Name all labels there "
-            f"may be, or say that those rows are to go: --drop unknown_label."
-        )
-
-
-def _no_row_left(plan: Plan, facts: Tally) -> RecipeError:
-    reasons = ", ".join(f"{check} {count:,}" for check, count in facts.rejected.most_common())
-    lines = [f"{plan.feeds[0].name}: none of its {facts.read:,} rows can be learnt from ({reasons})."]
-    for check, shown in list(facts.examples.items())[:3]:
-        one = shown[0]
-        lines.append(f"  {one['file']}, row {one['row']}: {check}: {one['message']} {one['advice']}")
-    return RecipeError("\n".join([*lines, "Mend them, say with --map what a row is, or keep them with --keep CHECK."]))
-
-
-def _all_dropped(plan: Plan, settled: Settled) -> RecipeError:
-    counts = {Fate(fate).check: int((settled.fate == fate).sum()) for fate in np.unique(settled.fate)}
-    reasons = ", ".join(f"{check} {count:,}" for check, count in counts.items())
-    return RecipeError(
-        f"{plan.feeds[0].name}: no row is left ({reasons}). Mend them, or keep them with --keep {min(counts)}."
-    )
-
-
 # Finish: splits, files, card
 
 
@@ -358,7 +287,7 @@ def _finish(
     with passes.begun("split", "passes"):
         settled = settle(folders, index.feeds, index.similar, plan, has_labels)
         if not settled.kept.any():
-            raise _all_dropped(plan, settled)
+            raise all_dropped(plan, settled)
         rare = rare_labels(folders, settled, total.labels, files) if has_labels and not plan.labels else []
         leaks = leakage(folders, sketches, settled, index.with_answers, plan.similarity, plan.seed)
     with whole_folder(folder) as into:
