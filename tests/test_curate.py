@@ -4,22 +4,30 @@ import ast
 import gzip
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from conftest import run_cli
 from curate_data import content, plan_of, questions, read_lines, write_lines
-from hf_finetune.curate import chunks, curating
+from hf_finetune.cli.prepare import summary
+from hf_finetune.curate import checking, chunks, curating
 from hf_finetune.curate.curating import prepare_data, work_folder
 from hf_finetune.curate.names import CHECKS
-from hf_finetune.curate.plan import Plan, find_feed
+from hf_finetune.curate.plan import Plan, find_feed, find_feeds
+from hf_finetune.curate.rows import INDEX, entry
+from hf_finetune.data.records import Record
+from hf_finetune.data.samples import Message, Sample
 from hf_finetune.data.splits import jaccard, tokens
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json
@@ -95,10 +103,60 @@ def test_rows_are_taken_from_archives_compressed_files_folders_and_tables(tmp_pa
     else:
         source.write_bytes(gzip.compress(plain.read_bytes()))
     facts = prepared(source, tmp_path / "out")
+    form = {".csv": "csv with ';' between cells, UTF-16", ".jsonl.gz": "jsonl, UTF-8, gzip"}.get(suffix, "jsonl, UTF-8")
+    assert f"| {form} | question and answer |" in (tmp_path / "out" / "README.md").read_text()
+    assert f"source    {source.name} ({form}): 40 rows, 40 usable" in summary(facts, tmp_path)
     assert (facts["rows"]["kept"], facts["rejected"]) == (39, {"exact_duplicate": 1})
     (told,) = read_lines(tmp_path / "out" / "rejected.jsonl")
     twin = {".zip": "row 21 of given.zip", "folder": "row 21 of a.jsonl"}.get(suffix, f"row 21 of given{suffix}")
     assert twin in told["reasons"][0]["message"]
+
+
+def test_rows_of_an_archive_are_told_with_its_name_and_notes_on_a_file_are_no_rows(tmp_path: Path) -> None:
+    rows = [*questions(30), {"question": "Who?", "answer": ""}]
+    (tmp_path / "given").mkdir()
+    for number, lists in enumerate(({"rows": rows[:10], "more": rows[10:11]}, {"rows": rows[10:]})):
+        with zipfile.ZipFile(tmp_path / "given" / f"{number}.zip", "w") as archive:
+            archive.writestr("inside.json", json.dumps(lists))
+    facts = prepared(tmp_path / "given", tmp_path / "out")
+    assert (facts["rows"]["read"], facts["rows"]["kept"], facts["rejected"]) == (31, 30, {"empty_answer": 1})
+    assert [(one["file"], one["row"]) for one in read_lines(tmp_path / "out" / "rejected.jsonl")] == [("1.zip", 21)]
+    told = "0.zip: the list 'more' is not read, only 'rows' before it."
+    assert f"- {told}\n" in (tmp_path / "out" / "README.md").read_text()
+    assert any(line.startswith(f"noted     {told} Write each") for line in summary(facts, tmp_path))
+
+
+def test_strict_takes_a_part_of_a_file_that_is_not_read_for_rows_that_are_dropped(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from hf_finetune.cli.prepare import prepare
+
+    (tmp_path / "rows.json").write_text(json.dumps({"rows": questions(12), "more": questions(2)}))
+    given = [str(tmp_path / "rows.json"), "-o", str(tmp_path / "out"), "--workers", "1", "--strict"]
+    result = CliRunner().invoke(prepare, given, standalone_mode=False)
+    assert result.return_value == 1
+    assert "0 rows dropped; see " in result.stderr
+    assert ", and 1 note on files above." in result.stderr
+
+
+@pytest.mark.parametrize("names", [("a/rows.jsonl", "b/rows.jsonl"), ("a/rows.jsonl", "b"), ("a", "b/a")])
+def test_sources_and_files_of_one_name_are_told_apart(tmp_path: Path, names: tuple[str, str]) -> None:
+    for number, name in enumerate(names):
+        path = tmp_path / name / ("" if name.endswith("jsonl") else "rows.jsonl")
+        path.parent.mkdir(parents=True)
+        write_lines(path, [*questions(20, seed=number), {"question": f"Who is {number}?", "answer": ""}])
+    own, mix = find_feeds(str(tmp_path / names[0]), [(str(tmp_path / names[1]), 0.2)])
+    facts = prepare_data(Plan((own, mix)), tmp_path / "out", 1, say=lambda line: None)
+    files = {one["file"] for one in read_lines(tmp_path / "out" / "rejected.jsonl")}
+    assert len(files) == len({one["name"] for one in facts["sources"]}) == 2
+    assert files <= {"a/rows.jsonl", "b/rows.jsonl", "rows.jsonl", "b/a/rows.jsonl"}
+    assert len(facts["sources_by_split"]["train"]) == 2
+
+
+def test_a_source_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    rows = str(write_lines(tmp_path / "rows.jsonl", questions(3)))
+    with pytest.raises(RecipeError, match=r"--mix .*rows\.jsonl: its rows are given already\. Name each source once"):
+        find_feeds(rows, [(rows, 0.1)])
 
 
 def test_a_changed_row_is_told_as_it_was_and_as_it_is(tmp_path: Path) -> None:
@@ -169,6 +227,40 @@ def test_labels_have_their_share_of_each_split_and_none_of_two_contradictory_one
         "asks the same as row 401 of rows.jsonl, and has another answer.",
         "asks the same as row 6 of rows.jsonl, and has another answer.",
     ]
+
+
+@pytest.mark.parametrize("place", [1, 550])
+def test_a_rare_label_that_is_nearly_a_frequent_one_is_told_with_its_row(tmp_path: Path, place: int) -> None:
+    rows = [{"text": row["question"], "label": ("neutral", "upwards", "rare")[min(number % 200, 2)]}
+            for number, row in enumerate(questions(600))]  # fmt: skip
+    rows[place]["label"] = "rarer"
+    facts = prepared(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out")
+    told = "row 2: the label 'rarer' stands in 1 of the rows, and 'rare' in 594."
+    told = told.replace("row 2", f"row {place + 1}").replace("594", str(594 - (place > 1)))
+    assert f"- rows.jsonl, {told}\n" in (tmp_path / "out" / "README.md").read_text()
+    assert f"noted     rows.jsonl, {told} Did you mean 'rare'?" in summary(facts, tmp_path)
+    assert facts["rows"]["kept"] == 600
+    assert len(facts["rare_labels"]) == 1
+    closed = prepared(tmp_path / "rows.jsonl", tmp_path / "closed", labels=("neutral", "upwards", "rare", "rarer"))
+    assert closed["rare_labels"] == []
+
+
+def test_labels_that_most_rows_do_not_have_replace_no_good_data_set_unless_that_is_said(
+    labelled: Path, tmp_path: Path
+) -> None:
+    prepared(labelled, tmp_path / "out")
+    before = content(tmp_path / "out")
+    told = (
+        r"--labels far,wide: 300 of 401 rows have another label and would be dropped\. rows\.jsonl, row 2: the label "
+        r"'near' is none of far, wide\. .* or say that those rows are to go: --drop unknown_label\."
+    )
+    plan = plan_of(labelled, labels=("far", "wide"))
+    with pytest.raises(RecipeError, match=told):
+        prepare_data(plan, tmp_path / "out", 1, overwrite=True, say=lambda line: None)
+    assert content(tmp_path / "out") == before
+    plan = replace(plan, drop=("unknown_label",))
+    facts = prepare_data(plan, tmp_path / "out", 1, overwrite=True, say=lambda line: None)
+    assert (facts["rows"]["kept"], facts["rejected"]) == (101, {"unknown_label": 300})
 
 
 def test_a_pair_that_another_row_turns_round_is_a_contradiction(tmp_path: Path) -> None:
@@ -256,6 +348,31 @@ def test_general_data_is_mixed_into_the_training_rows_alone_and_never_near_a_tes
     assert max(jaccard(tokens(asked(a)), tokens(asked(b))) for a in mixed for b in held_out) < 0.8
 
 
+def test_more_chunks_and_sources_are_read_than_files_may_be_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "ROWS", 12)
+    monkeypatch.setattr(curating, "LOOKED_AT", 10)
+    own = find_feed(str(write_lines(tmp_path / "rows.jsonl", questions(80))))
+    general = write_lines(tmp_path / "general.jsonl", questions(12, seed=1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(os.listdir("/proc/self/fd")) + 15
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        plan = Plan((own, *[find_feed(str(general), 0.001)] * 20))
+        facts = prepare_data(plan, tmp_path / "out", 1, say=lambda line: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert facts["rows"]["read"] == 80 + 20 * 12
+
+
+def test_there_may_be_more_sources_and_files_than_a_byte_or_two_can_count() -> None:
+    read = [(feed, checking.Tally(kept=1)) for feed in (0, 255, 256, 65_535)]
+    assert curating.feed_of_rows(read).tolist() == [0, 255, 256, 65_535]
+    line = entry(Sample((Message("assistant", "A"),)), Record("a.jsonl", 1, {}), None, 70_000, 0)
+    assert np.array([line], dtype=INDEX)["file"].tolist() == [70_000]
+
+
 def test_the_boilerplate_of_all_questions_does_not_make_them_alike(tmp_path: Path) -> None:
     head = "You are given a question about a town. Answer it in one sentence and name the book that it is told in.\n"
     rows = [{"question": head + f"Why is {a}{number} so {b}?", "answer": f"Because of {number}."}
@@ -325,6 +442,23 @@ def test_lengths_are_told_in_tokens_of_the_base_and_rows_over_the_limit_are_coun
     assert str(tiny_base) not in (tmp_path / "out" / "README.md").read_text()
     dropped = prepared(source, tmp_path / "less", base=str(tiny_base), max_tokens=800, drop=("too_long",))
     assert dropped["rejected"] == {"too_long": 1}
+
+
+def test_a_folder_with_the_base_is_known_by_its_tokenizer_and_not_by_its_place(tmp_path: Path, tiny_base: Path) -> None:
+    def base(place: str, **files: str) -> str:
+        shutil.copytree(tiny_base, tmp_path / place / "base", ignore=shutil.ignore_patterns("*.safetensors"))
+        for name, text in files.items():
+            (tmp_path / place / "base" / f"{name}.json").write_text(text)
+        return plan_of(source, base=str(tmp_path / place / "base")).fingerprint()
+
+    source = write_lines(tmp_path / "rows.jsonl", questions(2))
+    first = base("first")
+    assert base("moved") == first
+    assert base("with more notes", notes="{}") == first
+    words = read_json(tiny_base / "tokenizer.json")
+    words["added_tokens"][0]["normalized"] = not words["added_tokens"][0]["normalized"]
+    assert base("edited", tokenizer=json.dumps(words)) != first
+    assert base("told otherwise", chat_template="{}") != first
 
 
 def test_memory_of_a_chunk_is_bounded_by_characters_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -496,6 +630,9 @@ def test_the_command_tells_what_it_found_and_what_comes_next(tmp_path: Path) -> 
         (["--region", "Germany"], "Write it in two capital letters, such as DE."),
         (["--language", "en,english"], "--language english: is no code of a language"),
         (["--map", "prompt=nothing"], "nothing"),
+        (["--labels", "near,far"], "--labels: the rows of rows.jsonl have none, as they are question and answer."),
+        (["--seed", "-1"], "-1 is not in the range 0<=x<=18446744073709551615"),
+        (["--seed", str(2**64)], "18446744073709551616 is not in the range"),
     ],
 )
 def test_a_wrong_option_is_told_before_anything_is_made(tmp_path: Path, words: list[str], told: str) -> None:

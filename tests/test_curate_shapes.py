@@ -122,6 +122,18 @@ def test_the_hub_accepts_the_card_and_the_card_says_what_was_counted(made: dict[
     assert "\n\n\n" not in card
 
 
+@pytest.mark.parametrize(
+    ("rows", "size"),
+    [(999, "n<1K"), (1_000, "1K<n<10K"), (10**9 - 1, "100M<n<1B"), (10**9, "1B<n<10B"), (10**12, "n>1T")],
+)
+def test_the_card_names_the_size_as_the_hub_does(made: dict[str, Path], rows: int, size: str) -> None:
+    facts = read_json(made["text"] / "data_card.json")
+    facts["rows"]["kept"] = rows
+    card = render_readme(facts)
+    assert (metadata(card) or {})["size_categories"] == size
+    assert complaints(card) == []
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_card_and_page_are_made_of_the_facts_alone(made: dict[str, Path], name: str) -> None:
     facts = read_json(made[name] / "data_card.json")

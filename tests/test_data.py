@@ -19,7 +19,8 @@ import pytest
 
 from hf_finetune.data import LocalFile, Located
 from hf_finetune.data.checks import columns_not_used, typed_rows
-from hf_finetune.data.reading import Record, decode, read_records
+from hf_finetune.data.opening import MEND, encoding_of
+from hf_finetune.data.reading import Record, read_records
 from hf_finetune.errors import RecipeError
 from hf_finetune.memo.row import Borrower
 from loopback_hub import LoopbackHub
@@ -337,7 +338,8 @@ def test_bytes_that_are_not_utf_8_are_latin_1(tmp_path: Path) -> None:
 
 
 def test_any_bytes_can_be_decoded() -> None:
-    assert len(decode(bytes(range(256)))) == 256
+    content = bytes(range(256))
+    assert len(content.decode(encoding_of(content), MEND)) == 256
 
 
 def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path) -> None:

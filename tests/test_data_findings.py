@@ -253,13 +253,6 @@ PLANTED = {
     "an answer that is the question": Planted(
         "repeats_prompt", among(pair(LONG, LONG)), "the question again", "twice", False
     ),
-    "a row longer than the limit": Planted(
-        "too_long",
-        among(pair(completion=LONG * 9)),
-        "981 tokens long: the last 781 would be cut",
-        "raise the limit",
-        given=(("max_tokens", 200), ("count_tokens", lambda sample: len(sample.completion))),
-    ),
     "a pair of the same answers": Planted(
         "same_answers", lines(*PREFERRED, {**PREFERRED[0], "rejected": ANSWER}), "are the same", "Drop the row"
     ),
@@ -460,8 +453,19 @@ def test_labels_that_are_alike_but_meant_are_not_taken_for_misspelt(known: list[
 
 def test_a_rare_label_that_is_nearly_a_frequent_one_is_misspelt_though_it_was_seen() -> None:
     expected = Expected(labels={"positive": 100, "negative": 90, "postive": 1})
-    assert [one.check for one in findings(asked("Which?", "postive", "postive"), expected)] == ["unknown_label"]
+    (found,) = findings(asked("Which?", "postive", "postive"), expected)
+    assert (found.check, found.message) == ("unknown_label", "the label 'postive' is none of positive, negative.")
     assert findings(asked("Which?", "positive", "positive"), expected) == []
+
+
+@pytest.mark.parametrize("seen", [{}, {"question-de": 20}])
+def test_rows_of_a_label_that_is_nearly_a_frequent_one_stay_where_it_may_be_meant(seen: dict[str, int]) -> None:
+    expected = Expected(labels={"question-en": 480} | seen)  # as in rows that are sorted by their labels
+    found = findings(asked("Which?", "question-de", "question-de"), expected)
+    assert [(one.check, one.is_fault, one.advice) for one in found] == (
+        [] if seen else [("new_label", False, "Did you mean 'question-en'?")]
+    )
+    assert findings(asked("Which?", "Question EN", "Question EN"), expected)[0].is_fault
 
 
 def test_personal_data_is_not_looked_for_where_it_is_not_asked_for() -> None:

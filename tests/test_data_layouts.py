@@ -147,7 +147,6 @@ def test_texts_with_labels_of_a_small_set_are_classified_ones() -> None:
     rows = records(*[{"sentence": f"Row {n}.", "label": n % 3} for n in range(30)])
     layout = detect(rows)
     assert (layout.kind, layout.columns) == ("text_label", {"text": "sentence", "label": "label"})
-    assert layout.labels == {"0": 10, "1": 10, "2": 10}
     assert layout.sample(rows[4])[0] == Sample((Message("user", "Row 4."), Message("assistant", "1")), label="1")
 
 
@@ -255,3 +254,10 @@ def test_a_pair_whose_answers_are_not_of_as_many_turns_is_no_pair() -> None:
     assert sample is None
     assert [one.check for one in found] == ["uneven_pair"]
     assert "has 4 turns, and the rejected one 2" in found[0].message
+
+
+def test_a_cell_of_too_many_levels_is_told_as_no_conversation() -> None:
+    rows = records(*[{"messages": json.dumps(TURNS)}] * 3, {"messages": "[" * 5_000 + "]" * 5_000}, is_text=True)
+    sample, faults = detect(rows).sample(rows[3])
+    assert sample is None
+    assert [one.check for one in faults] == ["not_turns"]

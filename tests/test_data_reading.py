@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import json
+import struct
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import pytest
 
 from hf_finetune.data import HubDataset, LocalFile, LocalFolder, source_of
 from hf_finetune.data.opening import HEAD, encoding_of
-from hf_finetune.data.reading import Broken, Record, form_of, read_records, stream_located, stream_records
+from hf_finetune.data.reading import Broken, Record, forms_of, read_records, stream_located, stream_records
 from hf_finetune.errors import RecipeError
 
 ROWS: list[dict[str, Any]] = [
@@ -75,9 +76,9 @@ def zstd(content: bytes) -> bytes:
     return compressed
 
 
-def zipped(name: str, content: bytes) -> bytes:
+def zipped(name: str, content: bytes, method: int = zipfile.ZIP_STORED) -> bytes:
     archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
+    with zipfile.ZipFile(archive, "w", method) as file:
         file.writestr(name, content)
     return archive.getvalue()
 
@@ -163,6 +164,39 @@ def test_rows_that_are_broken_do_not_stop_the_reading(tmp_path: Path) -> None:
     assert [(one.number, one.check if isinstance(one, Broken) else one.values["text"]) for one in found] == [
         (1, "comment_line"), (2, "a"), (3, "broken_json"), (4, "not_an_object"), (6, "b"), (7, "broken_json"),
     ]  # fmt: skip
+
+
+def nested(levels: int) -> str:
+    """A JSON object with a text in so many lists and objects."""
+    return '{"text": ' + '[{"a": ' * ((levels - 1) // 2) + '"deep"' + "}]" * ((levels - 1) // 2) + "}"
+
+
+@pytest.mark.parametrize("levels", [103, 5_001, 200_001])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("rows.jsonl", '{{"text": "a"}}\n{}\n{{"text": "b"}}\n'),
+        ("rows.json", '[{{"text": "a"}}, {}, {{"text": "b"}}]'),
+        ("after.json", '{{"text":\n "a"}}\n{}\n{{"text":\n "b"}}'),
+    ],
+)
+def test_a_value_of_too_many_levels_costs_no_other(tmp_path: Path, name: str, form: str, levels: int) -> None:
+    found = read(tmp_path, name, form.format(nested(levels)))
+    assert [one.values["text"] for one in found if isinstance(one, Record)] == ["a", "b"]
+    (broken,) = (one for one in found if isinstance(one, Broken))
+    assert (broken.check, broken.number) == ("broken_json", 2)
+    assert "Lists or objects lie more than 100 deep in each other at line" in broken.message
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_a_value_of_too_many_levels_may_come_first_or_be_alone(tmp_path: Path, name: str) -> None:
+    assert [one.check for one in read(tmp_path, name, nested(5_001)) if isinstance(one, Broken)] == ["broken_json"]
+    found = read(tmp_path, "rows.jsonl", f'{nested(5_001)}\n{{"text": "a"}}\n')
+    assert [one.check if isinstance(one, Broken) else one.values["text"] for one in found] == ["broken_json", "a"]
+
+
+def test_a_hundred_levels_are_read(tmp_path: Path) -> None:
+    assert len(values(tmp_path, "rows.jsonl", f"{nested(99)}\n" * 2)) == 2
 
 
 @pytest.mark.parametrize("indent", [None, 0, 2])
@@ -269,6 +303,77 @@ def test_a_file_that_is_not_whole_is_told(tmp_path: Path, name: str, content: by
         read(tmp_path, name, content)
 
 
+def with_sheet(change: Callable[[bytes], bytes]) -> bytes:
+    """A workbook with its sheet's XML changed."""
+    content = io.BytesIO()
+    whole = as_xlsx([{"text": "a", "count": 2}] * 50)
+    with zipfile.ZipFile(io.BytesIO(whole)) as given, zipfile.ZipFile(content, "w") as made:
+        for name in given.namelist():
+            made.writestr(name, change(given.read(name)) if "sheet1" in name else given.read(name))
+    return content.getvalue()
+
+
+def replaced(content: bytes, old: bytes, new: bytes) -> bytes:
+    """Bytes with others in one place, which is there."""
+    assert old in content
+    return content.replace(old, new, 1)
+
+
+def spoilt(method: int, *, encrypted: bool = False, known: bool = True, cut: bool = False) -> bytes:
+    """A zip archive whose list of files is whole, and whose file is not."""
+    content = bytearray(zipped("rows.jsonl", as_jsonl(ROWS) * 200, method))
+    middle = content.index(b"rows.jsonl") + 60
+    entry = content.index(b"PK\x01\x02")
+    if encrypted:
+        content[6], content[entry + 8] = 1, 1
+    elif not known:
+        content[8], content[entry + 10] = 77, 77
+    elif cut:
+        content[middle:entry] = bytes(entry - middle) if method == zipfile.ZIP_STORED else b""
+    else:
+        content[middle : middle + 40] = b"\x5a" * 40
+    return bytes(content)
+
+
+PACKINGS = {"stored": zipfile.ZIP_STORED, "deflate": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2,
+            "lzma": zipfile.ZIP_LZMA}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", PACKINGS)
+def test_an_archive_whose_file_is_spoilt_is_told(tmp_path: Path, method: str) -> None:
+    for content in (spoilt(PACKINGS[method]), spoilt(PACKINGS[method], cut=True)):
+        with pytest.raises(RecipeError, match=r"r\.zip: (is not a whole zip archive|cannot be unpacked .*)\. Fetch"):
+            read(tmp_path, "r.zip", content)
+
+
+@pytest.mark.parametrize("content", [spoilt(8, encrypted=True), spoilt(8, known=False)], ids=["password", "unknown"])
+def test_an_archive_that_is_packed_otherwise_is_told_with_how_to_pack_it(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(RecipeError, match=r"r\.zip: cannot be unpacked \(.*\)\. Pack it again with deflate .*password"):
+        read(tmp_path, "r.zip", content)
+
+
+SHORT: list[dict[str, Any]] = [{"text": "1st"}, {"text": "another"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("r.xlsx", with_sheet(lambda xml: xml[:-700]), "r.xlsx: is not a whole xlsx file"),
+        ("r.xlsx", with_sheet(lambda xml: replaced(xml, b'r="A30"', b'r="30"')), "r.xlsx: is not a whole xlsx file"),
+        ("r.xlsx", with_sheet(lambda xml: replaced(xml, b"<v>2<", b"<v>2.x<")), "r.xlsx: is not a whole xlsx file"),
+        ("r.parquet", replaced(as_parquet(SHORT), b"1st", b"\xff\xfe1"), "r.parquet: is not a whole parquet .*utf-8"),
+        ("r.arrow", replaced(as_arrow(SHORT), b"1st", b"\xff\xfe1"), r"r.arrow: is not a whole Arrow file .*UTF-?8"),
+        (  # that was a segmentation fault
+            "r.arrow", replaced(as_arrow(SHORT), struct.pack("<3i", 0, 3, 10), struct.pack("<3i", 0, 2**30, 10)),
+            "r.arrow: is not a whole Arrow file",
+        ),
+    ],
+)  # fmt: skip
+def test_a_table_that_is_spoilt_after_its_head_is_told(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        read(tmp_path, name, content)
+
+
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.parquet", "rows.arrow", "rows.jsonl.gz"])
 def test_reading_three_times_the_rows_takes_no_more_memory(tmp_path: Path, name: str) -> None:
     small, large = peak_of_reading(tmp_path / name, 1_000), peak_of_reading(tmp_path / name, 3_000)
@@ -303,6 +408,7 @@ def peak_of_reading(path: Path, count: int) -> int:
             gzip.compress(as_csv(ROWS).decode().encode("cp1252")),
             "csv with ',' between cells, Windows-1252, gzip",
         ),
+        ("r.csv", b"sep=|\r\na, b|c\r\n1|2\r\n", "csv with '|' between cells, UTF-8"),
         ("r.jsonl", as_jsonl(ROWS), "jsonl, UTF-8"),
         ("r.parquet", as_parquet(ROWS), "parquet"),
         ("r.zip", zipped("a.json.bz2", bz2.compress(b"[]")), "json, UTF-8, bz2"),
@@ -310,7 +416,7 @@ def peak_of_reading(path: Path, count: int) -> int:
 )
 def test_how_a_file_is_written_is_told(tmp_path: Path, name: str, content: bytes, form: str) -> None:
     (tmp_path / name).write_bytes(content)
-    assert form_of(tmp_path / name, name) == form
+    assert forms_of(LocalFile(str(tmp_path / name)).locate()) == [form]
 
 
 def test_a_line_longer_than_the_head_is_one_row(tmp_path: Path) -> None:
@@ -320,10 +426,38 @@ def test_a_line_longer_than_the_head_is_one_row(tmp_path: Path) -> None:
     assert values(tmp_path, "list.json", json.dumps(rows)) == rows
 
 
-def test_a_column_name_that_comes_twice_is_told(tmp_path: Path) -> None:
-    broken = [one for one in read(tmp_path, "rows.csv", "a,b,a\n1,2,3\n") if isinstance(one, Broken)]
+def sheet(*rows: list[Any]) -> bytes:
+    """A workbook of these rows of cells."""
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    content = io.BytesIO()
+    book.save(content)
+    return content.getvalue()
+
+
+TWICE = {"rows.csv": b"a,b,a\n1,2,3\n", "rows.xlsx": sheet(["a", "b", " a"], ["1", "2", "3"])}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_column_name_that_comes_twice_is_told(tmp_path: Path, name: str) -> None:
+    broken = [one for one in read(tmp_path, name, TWICE[name]) if isinstance(one, Broken)]
     assert [(one.check, one.message) for one in broken] == [
         ("duplicate_column", "two columns are called 'a': only the last is read.")]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_recipe_reads_a_table_with_a_name_twice_unless_it_is_one_of_its_fields(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(TWICE[name])
+    located = LocalFile(str(tmp_path / name)).locate()
+    assert [one.values["b"] for one in read_records(located, ["b"])] == ["2"]
+    with pytest.raises(RecipeError, match=rf"{name}: two columns are called 'a': .*\. Rename one\."):
+        read_records(located, ["A", "b"])
+
+
+def test_of_two_cells_without_a_column_name_none_is_lost(tmp_path: Path) -> None:
+    found = read(tmp_path, "rows.xlsx", sheet(["a", None, None, "b"], [1, "lost", None, 2]))
+    assert [(one.check, "'lost'" in one.message) for one in found if isinstance(one, Broken)] == [("ragged_row", True)]
 
 
 # Sources

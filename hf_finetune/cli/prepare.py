@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from hf_finetune.data.cleaning import LEVELS
 from hf_finetune.errors import RecipeError, plural
 from hf_finetune.interruption import interruption
 
@@ -55,7 +56,7 @@ class Words(click.ParamType[tuple[str, ...]]):
 )
 @click.option(
     "--fix",
-    type=click.Choice(["none", "safe", "more"]),
+    type=click.Choice(LEVELS),
     default="safe",
     show_default=True,
     help="How much is cleaned; safe: white space, Unicode, exact duplicates; more: mis-decoded text too.",
@@ -88,7 +89,9 @@ class Words(click.ParamType[tuple[str, ...]]):
     metavar="S",
     help="The token Jaccard index of near-duplicates.",
 )
-@click.option("--seed", type=click.IntRange(0), default=42, show_default=True, metavar="N", help="Of the split.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**64 - 1), default=42, show_default=True, metavar="N", help="Of the split."
+)
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes; one a CPU core, with the same result.")
 @click.option(
     "--format", type=click.Choice(["parquet", "jsonl"]), default="parquet", show_default=True, help="Of the files."
@@ -118,13 +121,13 @@ def prepare(
     if "too_long" in drop and not max_tokens:
         raise click.UsageError("--drop too_long: say how long that is with --max-tokens N.")
     from hf_finetune.curate.curating import prepare_data
-    from hf_finetune.curate.plan import Plan, find_feed
+    from hf_finetune.curate.plan import Plan, find_feeds
 
     _check_words(keep, drop, region, language)
     _check_licence(license_id)
     if repo_id:
         _check_push(repo_id)
-    feeds = (find_feed(source), *(find_feed(name, _share(name, share, mix)) for name, share in mix))
+    feeds = find_feeds(source, [(name, _share(name, share, mix)) for name, share in mix])
     place, commit = _base(base)
     plan = Plan(
         feeds, fix, mask_personal, tuple(keep), tuple(drop), dict(mapping), tuple(labels or ()), region, group,  # type: ignore[arg-type]  # click has checked the words
@@ -138,9 +141,11 @@ def prepare(
         from hf_finetune.curate.pushing import push_data
 
         push_data(folder, repo_id, click.echo)
-    if strict and facts["rows"]["rejected"]:
-        click.echo(f"error: --strict: {plural(facts['rows']['rejected'], 'row')} dropped; see {folder}/rejected.jsonl.",
-                   err=True)  # fmt: skip
+    rejected = facts["rows"]["rejected"]
+    if strict and (rejected or facts["notes"]):
+        dropped = f"{plural(rejected, 'row')} dropped; see {folder}/rejected.jsonl"
+        noted = f", and {plural(len(facts['notes']), 'note')} on files above" if facts["notes"] else ""
+        click.echo(f"error: --strict: {dropped}{noted}.", err=True)
         return 1
     return 0
 
@@ -151,13 +156,17 @@ def summary(facts: Mapping[str, Any], folder: Path) -> list[str]:
     lines = [""]
     for source in facts["sources"]:
         read, usable = plural(source["rows_read"], "row"), source["rows_usable"]
-        lines += [f"source    {source['name']}: {read}, {usable:,} usable", f"          {source['reason']}"]
+        lines.append(f"source    {source['name']} ({'; '.join(source['forms'])}): {read}, {usable:,} usable")
+        lines.append(f"          {source['reason']}")
     lines.append(f"dropped   {plural(rows['rejected'], 'row')}{_listed(facts['rejected'])}")
     lines += _examples(facts, facts["rejected"])
     lines.append(f"changed   {plural(rows['changed'], 'row')}{_listed(facts['changed'])}")
     if facts["stayed"]:
         lines.append(f"noted     in rows that stay{_listed(facts['stayed'])}")
         lines += _examples(facts, facts["stayed"])
+    lines += [f"noted     {one['file']}: {one['message']} {one['advice']}" for one in facts["notes"][:CHECKS_SHOWN]]
+    for one in facts["rare_labels"][:CHECKS_SHOWN]:
+        lines.append(f"noted     {one['file']}, row {one['row']:,}: {one['message']} {one['advice']}")
     lines += [f"noted     {name} was found in no row" for name in _without_rows(facts)]
     lines += _about_split(facts)
     unit = "tokens" if "tokens" in facts["lengths"] else "words"
@@ -205,8 +214,9 @@ def _about_split(facts: Mapping[str, Any]) -> list[str]:
 def _without_rows(facts: Mapping[str, Any]) -> list[str]:
     """The checks of --keep and --drop that have met nothing."""
     options = facts["options"]
+    met = {*facts["examples"], *(one["check"] for one in facts["notes"])}
     asked = [(option, name) for option in ("keep", "drop") for name in options[option]]
-    return [f"--{option} {name}" for option, name in asked if name not in facts["examples"]]
+    return [f"--{option} {name}" for option, name in asked if name not in met]
 
 
 def _listed(counts: Mapping[str, int]) -> str:

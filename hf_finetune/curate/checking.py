@@ -1,7 +1,7 @@
 """One record -> the row that stays of it, cleaned, or the reasons why it leaves; and the counts of what was met."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,8 @@ SHOWN = 5
 """Examples of each check that are kept."""
 MOST_LABELS = 1_000
 """Of more different ones they are no labels, but texts."""
+MOST_NOTES = 100
+"""What is found of files that are kept; a folder may have thousands of the same kind."""
 NOTHING = Sample(())
 """What stands in the place of a row that could not be read."""
 MASKED = "personal data masked"
@@ -33,6 +35,8 @@ class Source:
     layout: Layout
     expected: Expected
     """What is usual among its first rows."""
+    forms: Sequence[str] = ()
+    """How its files are written, in words."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,7 @@ class Checked:
     def as_rejected(self) -> dict[str, Any]:
         """Its line of rejected.jsonl."""
         values = {"text": self.record.text} if isinstance(self.record, Broken) else self.record.values
-        told = [{"check": one.check, "message": one.message, "advice": one.advice} for one in self.reasons]
-        return {"file": self.record.file, "row": self.record.number, "reasons": told, "values": values}
+        return rejected_line(self.record.file, self.record.number, self.reasons, values)
 
     def as_changed(self) -> dict[str, Any]:
         """Its line of changed.jsonl."""
@@ -103,6 +106,20 @@ def leaves(finding: Finding, plan: Plan) -> bool:
     return finding.check in plan.drop or (finding.is_fault and finding.check not in plan.keep)
 
 
+def rejected_line(file: str, row: int, reasons: Sequence[Finding], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What rejected.jsonl says of a row."""
+    told = [{"check": one.check, "message": one.message, "advice": one.advice} for one in reasons]
+    return {"file": file, "row": row, "reasons": told, "values": values}
+
+
+def add_example(examples: dict[str, list[dict[str, Any]]], file: str, row: int, finding: Finding) -> None:
+    """Keeps a finding in a row, if it is among the first of its check."""
+    shown = examples.setdefault(finding.check, [])
+    if len(shown) < SHOWN:
+        told = {"message": finding.message, "advice": finding.advice, "is_fault": finding.is_fault}
+        shown.append({"file": file, "row": row, **told})
+
+
 @dataclass
 class Tally:
     """What was met in some rows; those of several chunks add up."""
@@ -124,6 +141,8 @@ class Tally:
     labels: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """The first findings of each check."""
+    notes: list[dict[str, str]] = field(default_factory=list)
+    """What was found of files, and not of single rows of them."""
 
     @classmethod
     def from_json(cls, given: dict[str, Any]) -> "Tally":
@@ -143,6 +162,12 @@ class Tally:
             getattr(self, name).update(getattr(other, name))
         for name, shown in other.examples.items():
             self.examples[name] = [*self.examples.get(name, []), *shown][:SHOWN]
+        self.notes = [*self.notes, *other.notes][:MOST_NOTES]
+
+    def note(self, one: Broken, plan: Plan) -> None:
+        """Adds what was found of a file."""
+        message = masked(one.message, plan.region) if plan.mask_personal else one.message
+        self.notes.append({"file": one.file, "check": one.check, "message": message, "advice": one.advice})
 
     def count(self, one: Checked) -> None:
         """Adds what came of a record."""
@@ -150,7 +175,7 @@ class Tally:
         found = {finding.check: finding for finding in (*one.found, *one.reasons, *one.found)}  # as they may be shown
         self.found.update(found.keys())
         for finding in found.values():
-            self._show(one.record, finding)
+            add_example(self.examples, one.record.file, one.record.number, finding)
         if one.reasons:
             self.rejected[one.reasons[0].check] += 1
             self.rejected_by.update(found.keys())
@@ -162,9 +187,3 @@ class Tally:
         self.shapes[shape_of(one.sample)] += 1
         if one.sample.label is not None and len(self.labels) <= MOST_LABELS:
             self.labels[one.sample.label] += 1
-
-    def _show(self, record: Record | Broken, finding: Finding) -> None:
-        shown = self.examples.setdefault(finding.check, [])
-        if len(shown) < SHOWN:
-            told = {"message": finding.message, "advice": finding.advice, "is_fault": finding.is_fault}
-            shown.append({"file": record.file, "row": record.number, **told})

@@ -1,6 +1,5 @@
 """Records -> chunks on disk: each a folder that is there whole or not at all, and the same whoever makes it."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
@@ -13,7 +12,7 @@ import numpy as np
 from hf_finetune.curate.checking import Checked, Source, Tally, check, checked_length
 from hf_finetune.curate.lengths import token_counter
 from hf_finetune.curate.plan import Plan
-from hf_finetune.curate.rows import INDEX, INDEX_FILE, ROWS_FILE, entry, hashed
+from hf_finetune.curate.rows import INDEX, INDEX_FILE, ROWS_FILE, entry, hashed, json_line
 from hf_finetune.data.records import Broken, Record
 from hf_finetune.files import read_json, whole_folder, write_json
 
@@ -59,18 +58,18 @@ def chunk_folder(folder: Path, number: int) -> Path:
 
 
 def write_chunk(batch: Batch, plan: Plan, source: Source, files: Sequence[str]) -> None:
-    """Reads, cleans and checks the rows of a chunk, and leaves them in its folder, unless they are there already.
+    """Reads, cleans and checks the rows of a chunk, and leaves them in its folder.
 
     `files` are the names of the files of all sources: rows name theirs by its number among them.
     """
-    if batch.folder.is_dir():
-        return
     tally, index, prompts = Tally(), [], {}
     numbers = {name: number for number, name in enumerate(files)}
-    archive = numbers[next(iter(plan.feeds[batch.feed].located.file_names.values()))]  # whose member a row names
     with whole_folder(batch.folder) as folder:
         with _Lines(folder / ROWS_FILE) as rows, _Lines(folder / REJECTED) as rejected, \
                 _Lines(folder / CHANGED) as changed:  # fmt: skip
+            for record in batch.records:
+                if isinstance(record, Broken) and not record.is_row:
+                    tally.note(record, plan)
             for one, tokens in _checked(batch, plan, source):
                 tally.count(one)
                 if one.reasons:
@@ -79,7 +78,7 @@ def write_chunk(batch: Batch, plan: Plan, source: Source, files: Sequence[str]) 
                 if one.changes:
                     changed.add(one.as_changed())
                 rows.add(one.as_row())
-                index.append(entry(one.sample, one.record, plan.group, numbers.get(one.record.file, archive), tokens))
+                index.append(entry(one.sample, one.record, plan.group, numbers[one.record.file], tokens))
                 prompts[hashed(one.sample.prompt)] = one.sample.prompt
         np.save(folder / INDEX_FILE, np.array(index, dtype=INDEX))
         write_json(folder / "prompts.json", nsmallest(PROMPTS, prompts.items()))
@@ -88,7 +87,7 @@ def write_chunk(batch: Batch, plan: Plan, source: Source, files: Sequence[str]) 
 
 def _checked(batch: Batch, plan: Plan, source: Source) -> Iterator[tuple[Checked, int]]:
     """What came of each record, with its number of tokens."""
-    checked = [check(record, plan, source) for record in batch.records]
+    checked = [check(one, plan, source) for one in batch.records if isinstance(one, Record) or one.is_row]
     count_tokens = token_counter(plan.base, plan.base_commit)
     lengths = iter(count_tokens([one.sample for one in checked if not one.reasons]))
     for one in checked:
@@ -121,7 +120,7 @@ class _Lines:
 
     def add(self, row: Any) -> None:
         """Adds a line."""
-        self._file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        self._file.write(json_line(row))
 
 
 def _size(value: Any) -> int:

@@ -5,34 +5,36 @@ one rename: whatever stops a run, and whenever, the same command goes on, and en
 """
 
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_finetune.curate.checking import MOST_LABELS, Source, Tally
 from hf_finetune.curate.chunks import PROMPTS, Batch, batches, chunk_folder, read_prompts, read_tally, write_chunk
 from hf_finetune.curate.datacard import write_card
 from hf_finetune.curate.facts import card_facts
+from hf_finetune.curate.labels import rare_labels
 from hf_finetune.curate.leakage import leakage
+from hf_finetune.curate.passes import Passes, Say
 from hf_finetune.curate.plan import Feed, Plan
+from hf_finetune.curate.refusals import all_dropped, check_share_of_labels, no_row_left, no_row_read
 from hf_finetune.curate.rows import from_json, hashed, read_rows
-from hf_finetune.curate.settling import Fate, Settled, settle
+from hf_finetune.curate.settling import settle
 from hf_finetune.curate.shapes import common_shape
 from hf_finetune.curate.similar import Similar, find_similar
 from hf_finetune.curate.sketches import Banding, sketch
 from hf_finetune.curate.workers import in_order
 from hf_finetune.curate.writing import write_rows
 from hf_finetune.data.findings import expected_of
-from hf_finetune.data.layouts import KNOWN_COLUMNS, LOOKED_AT, Layout, detect
-from hf_finetune.data.reading import stream_located
+from hf_finetune.data.layouts import CALLED, KNOWN_COLUMNS, LOOKED_AT, detect
+from hf_finetune.data.reading import forms_of, stream_located
 from hf_finetune.data.records import Broken, Record
 from hf_finetune.data.sources import suffix_of
 from hf_finetune.data.splits import FEWEST, Boilerplate, boilerplate
@@ -41,39 +43,8 @@ from hf_finetune.files import read_json, whole_file, whole_folder, write_json
 from hf_finetune.folder import held
 
 CARD = "data_card.json"
-LINE_SECONDS = 30.0
 INSTRUCTED = 20
 """Rows a prompt from which a handful of prompts are instructions, and no questions."""
-Say = Callable[[str], None]
-
-
-@dataclass
-class Passes:
-    """Tells how far each pass is, and how long each took in this session."""
-
-    say: Say
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def begun(self, name: str, unit: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Inside, what is given is told how many units are done: a bar on a terminal, else a line now and then."""
-        from tqdm.auto import tqdm
-
-        started = told = time.monotonic()
-        bar = tqdm(total=total, desc=name, unit=unit, dynamic_ncols=True, delay=1, disable=not sys.stderr.isatty())
-
-        def advance(done: int) -> None:
-            nonlocal told
-            bar.update(done - bar.n if not bar.disable else 0)
-            if bar.disable and time.monotonic() - told >= LINE_SECONDS:
-                told = time.monotonic()
-                self.say(f"{name:9} {done:,}{f' of {total:,}' if total else ''} {unit}")
-
-        try:
-            yield advance
-        finally:
-            bar.close()
-            self.seconds[name] = time.monotonic() - started
 
 
 def prepare_data(plan: Plan, folder: Path, workers: int, overwrite: bool = False, say: Say = print) -> dict[str, Any]:
@@ -89,15 +60,13 @@ def prepare_data(plan: Plan, folder: Path, workers: int, overwrite: bool = False
         return ready
     work, passes = work_folder(folder), Passes(say)
     opened = [_opened(feed, plan, is_main=number == 0) for number, feed in enumerate(plan.feeds)]
-    layouts = [source.layout for source, _ in opened]
+    sources = [source for source, _ in opened]
     with held(work, naming="-o DIR"):
         _begin(work, fingerprint, say)
         folders = _read(opened, plan, work, workers, passes)
         index = _sketch(plan, work, folders, workers, passes)
-        facts = _finish(plan, folder, fingerprint, layouts, folders, index, passes)
-        shutil.rmtree(work / "chunks", ignore_errors=True)
-        for name in ("plan.json", "read.json", "similar.npz"):
-            (work / name).unlink(missing_ok=True)
+        facts = _finish(plan, folder, fingerprint, sources, folders, index, passes)
+        _forget(work)
     shutil.rmtree(work, ignore_errors=True)
     say("took      " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in passes.seconds.items()))
     return facts
@@ -145,10 +114,15 @@ def _begin(work: Path, fingerprint: str, say: Say) -> None:
         return
     if known is not None:
         say("afresh    what an earlier run left is of other sources or options")
-    shutil.rmtree(work / "chunks", ignore_errors=True)
-    for name in ("read.json", "similar.npz"):
-        (work / name).unlink(missing_ok=True)
+    _forget(work)
     write_json(work / "plan.json", {"fingerprint": fingerprint})
+
+
+def _forget(work: Path) -> None:
+    """Takes all away but the lock, the plan first: what a kill leaves then is nobody's."""
+    for name in ("plan.json", "read.json", "similar.npz"):
+        (work / name).unlink(missing_ok=True)
+    shutil.rmtree(work / "chunks", ignore_errors=True)
 
 
 # Read: records to chunks
@@ -190,26 +164,26 @@ def _write_chunk(batch: Batch, plan: Plan, sources: Sequence[Source], files: Seq
 def _opened(feed: Feed, plan: Plan, is_main: bool) -> tuple[Source, Iterable[Record | Broken]]:
     """What is learnt from the first records of a source, and all its records."""
     is_table = any(suffix_of(path.name).startswith((".csv", ".tsv")) for path in feed.located.paths)
-    records = stream_located(feed.located, KNOWN_COLUMNS if is_table else ())  # they help to find the delimiter
-    head = list(islice(records, LOOKED_AT))
+    fields = KNOWN_COLUMNS if is_table else ()  # they help to find the delimiter
+    with closing(stream_located(feed.located, fields)) as records:
+        head = list(islice(records, LOOKED_AT))
     known = [one for one in head if isinstance(one, Record)]
     if not known:
-        raise _no_row_read(feed, head[0] if head else None)
+        raise no_row_read(feed, head[0] if head else None)
     if is_main and plan.group and not any(plan.group in one.values for one in known):
         columns = list(dict.fromkeys(name for one in known for name in one.values))
         raise RecipeError(f"--group {plan.group}: {feed.name} has no such column. {nearest(plan.group, columns)}")
     layout = detect(known, plan.mapping if is_main else {})
+    if is_main and plan.labels and layout.kind != "text_label":
+        raise RecipeError(
+            f"--labels: the rows of {feed.name} have none, as they are {CALLED[layout.kind]}. "
+            f"Leave it out, or say which columns are meant: --map text=COLUMN --map label=COLUMN."
+        )
     samples = [sample for record in known if (sample := layout.sample(record)[0])]
     labels = plan.labels if is_main else ()
     expected = expected_of(samples, labels, has_personal=not plan.mask_personal, region=plan.region)
-    return Source(layout, expected), chain(head, records)
-
-
-def _no_row_read(feed: Feed, first: Record | Broken | None) -> RecipeError:
-    if not isinstance(first, Broken):
-        return RecipeError(f"{feed.name}: is empty: it holds no row. Name a file or folder with rows.")
-    place = f"row {first.number} " if first.number else "it "
-    return RecipeError(f"{feed.name}: holds no row that can be read: {place}{first.message} {first.advice}")
+    records = stream_located(feed.located, fields)  # which opens its file when it is read
+    return Source(layout, expected, forms_of(feed.located, fields)), records
 
 
 def file_names(plan: Plan) -> list[str]:
@@ -226,7 +200,7 @@ class _Index:
 
     tallies: dict[int, Tally]
     """By the number of the source."""
-    feeds: Any
+    feeds: NDArray[np.uint16]
     """Of each row the number of its source."""
     similar: Similar
     with_answers: bool
@@ -238,9 +212,11 @@ def _sketch(plan: Plan, work: Path, folders: Sequence[Path], workers: int, passe
     tallies: dict[int, Tally] = {}
     for feed, own in read:
         tallies.setdefault(feed, Tally()).add(own)
-    feeds = np.repeat(np.array([feed for feed, _ in read], dtype=np.uint8), [own.kept for _, own in read])
+    if plan.labels and "unknown_label" not in (*plan.keep, *plan.drop):
+        check_share_of_labels(plan, tallies[0])
+    feeds = feed_of_rows(read)
     if not (feeds == 0).any():
-        raise _no_row_left(plan, tallies[0])
+        raise no_row_left(plan, tallies[0])
     banding = Banding.for_similarity(plan.similarity)
     shared, with_answers = _shared(folders, len(feeds))
     with passes.begun("sketch", "chunks", len(folders)) as advance:
@@ -248,6 +224,11 @@ def _sketch(plan: Plan, work: Path, folders: Sequence[Path], workers: int, passe
         for done, _ in enumerate(in_order(work_on, folders, workers), 1):
             advance(done)
     return _Index(tallies, feeds, _similar(plan, work, folders, banding, passes), with_answers)
+
+
+def feed_of_rows(read: Sequence[tuple[int, Tally]]) -> NDArray[np.uint16]:
+    """Of each row that has stayed the number of its source, from those of the chunks with what was met in each."""
+    return np.repeat(np.array([feed for feed, _ in read], dtype=np.uint16), [own.kept for _, own in read])
 
 
 def _shared(folders: Sequence[Path], rows: int) -> tuple[Boilerplate, bool]:
@@ -290,28 +271,11 @@ def _similar(plan: Plan, work: Path, folders: Sequence[Path], banding: Banding, 
     return found
 
 
-def _no_row_left(plan: Plan, facts: Tally) -> RecipeError:
-    reasons = ", ".join(f"{check} {count:,}" for check, count in facts.rejected.most_common())
-    lines = [f"{plan.feeds[0].name}: none of its {facts.read:,} rows can be learnt from ({reasons})."]
-    for check, shown in list(facts.examples.items())[:3]:
-        one = shown[0]
-        lines.append(f"  {one['file']}, row {one['row']}: {check}: {one['message']} {one['advice']}")
-    return RecipeError("\n".join([*lines, "Mend them, say with --map what a row is, or keep them with --keep CHECK."]))
-
-
-def _all_dropped(plan: Plan, settled: Settled) -> RecipeError:
-    counts = {Fate(fate).check: int((settled.fate == fate).sum()) for fate in np.unique(settled.fate)}
-    reasons = ", ".join(f"{check} {count:,}" for check, count in counts.items())
-    return RecipeError(
-        f"{plan.feeds[0].name}: no row is left ({reasons}). Mend them, or keep them with --keep {min(counts)}."
-    )
-
-
 # Finish: splits, files, card
 
 
 def _finish(
-    plan: Plan, folder: Path, fingerprint: str, layouts: Sequence[Layout], folders: Sequence[Path], index: _Index,
+    plan: Plan, folder: Path, fingerprint: str, sources: Sequence[Source], folders: Sequence[Path], index: _Index,
     passes: Passes,
 ) -> dict[str, Any]:  # fmt: skip
     total = Tally()
@@ -319,20 +283,19 @@ def _finish(
         total.add(own)
     shape = common_shape(total.shapes)
     has_labels = shape.name == "label" and len(total.labels) <= MOST_LABELS
-    sketches = [sketched(one) for one in folders]
+    sketches, files = [sketched(one) for one in folders], file_names(plan)
     with passes.begun("split", "passes"):
         settled = settle(folders, index.feeds, index.similar, plan, has_labels)
-        if not (settled.fate == Fate.KEPT).any():
-            raise _all_dropped(plan, settled)
+        if not settled.kept.any():
+            raise all_dropped(plan, settled)
+        rare = rare_labels(folders, settled, total.labels, files) if has_labels and not plan.labels else []
         leaks = leakage(folders, sketches, settled, index.with_answers, plan.similarity, plan.seed)
     with whole_folder(folder) as into:
         with passes.begun("write", "chunks", len(folders)) as advance:
-            written = write_rows(
-                into, folders, settled, index.feeds, file_names(plan), shape, total.weighted > 0, plan, advance
-            )
+            written = write_rows(into, folders, settled, index.feeds, files, shape, total.weighted > 0, plan, advance)
         facts = card_facts(
-            into, plan, fingerprint, folder.name, layouts, index.tallies, settled, leaks, shape, written, folders
-        )
+            into, plan, fingerprint, folder.name, sources, index.tallies, total, settled, leaks, shape, written, folders
+        ) | {"rare_labels": rare}
         write_json(into / CARD, facts)
         write_card(into, facts)
     return facts

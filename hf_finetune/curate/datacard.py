@@ -10,11 +10,13 @@ from hf_finetune.data.splits import SPLITS
 from hf_finetune.errors import plural
 from hf_finetune.files import write_text
 from hf_finetune.page import Histogram
-from hf_finetune.pictures import Axis, page_template
+from hf_finetune.pictures import Axis, number, page_template
 from hf_finetune.rendering import template
 
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
-         (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"))  # fmt: skip
+SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"),
+         (10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"), (10**11, "10B<n<100B"),
+         (10**12, "100B<n<1T"))  # fmt: skip
+"""Rows below so many, and what the Hub calls such a size."""
 SHOWN_TEXT = 600
 """Characters of a row that the page shows."""
 OF_SPLIT = {"train": "tuned", "validation": "few_shot", "test": "tfidf"}
@@ -37,7 +39,7 @@ def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
 
 def render_readme(facts: Mapping[str, Any]) -> str:
     """The data card: the same for the same facts."""
-    made = template("dataset.md.jinja", {"thousands": _thousands}, trim_blocks=True, lstrip_blocks=True)
+    made = template("dataset.md.jinja", {"thousands": number}, trim_blocks=True, lstrip_blocks=True)
     text = made.render(
         facts=facts, metadata=metadata(facts), splits=_splits(facts), meanings=_meanings(facts), unit=_unit(facts),
         options=_options(facts),
@@ -62,7 +64,7 @@ def metadata(facts: Mapping[str, Any]) -> str:
     card = DatasetCardData(
         language=facts["languages"] or None,
         license=facts["license"],
-        size_categories=next((name for limit, name in SIZES if kept < limit), "n>1T" if kept > 10**12 else "100M<n<1B"),
+        size_categories=next((name for limit, name in SIZES if kept < limit), "n>1T"),
         task_categories=[facts["layout"]["task"]],
         pretty_name=facts["name"],
         tags=["hf_finetune"],
@@ -140,7 +142,3 @@ def _texts(row: Mapping[str, Any]) -> list[tuple[str, str]]:
             cut = f"{text[:SHOWN_TEXT]} ({plural(len(text) - SHOWN_TEXT, 'character')} more)"
             told.append((f"{name}: {turn['role']}" if turn["role"] else name, text if len(text) <= SHOWN_TEXT else cut))
     return told
-
-
-def _thousands(value: int) -> str:
-    return f"{value:,}"

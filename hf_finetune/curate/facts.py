@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_finetune.curate.checking import MOST_LABELS, Tally
+from hf_finetune.curate.checking import MOST_LABELS, Source, Tally
 from hf_finetune.curate.chunks import CHANGED, REJECTED
 from hf_finetune.curate.plan import Plan
 from hf_finetune.curate.settling import Fate, Settled
 from hf_finetune.curate.shapes import Shape
 from hf_finetune.curate.writing import Written, lengths
-from hf_finetune.data.layouts import CALLED, Layout
+from hf_finetune.data.layouts import CALLED
 from hf_finetune.data.splits import SPLITS
 from hf_finetune.files import sha256
 from hf_finetune.pictures import Axis
@@ -27,17 +27,16 @@ DROPPED = (Fate.EXACT_DUPLICATE, Fate.CONTRADICTORY, Fate.NEAR_DUPLICATE, Fate.N
 
 
 def card_facts(
-    folder: Path, plan: Plan, fingerprint: str, name: str, layouts: Sequence[Layout], tallies: Mapping[int, Tally],
-    settled: Settled, leaks: Mapping[str, Any], shape: Shape, written: Written, chunks: Sequence[Path],
+    folder: Path, plan: Plan, fingerprint: str, name: str, sources: Sequence[Source], tallies: Mapping[int, Tally],
+    total: Tally, settled: Settled, leaks: Mapping[str, Any], shape: Shape, written: Written, chunks: Sequence[Path],
 ) -> dict[str, Any]:  # fmt: skip
-    """All that data_card.json says; nothing in it depends on when or where or by how many processes it was made."""
-    total = Tally()
-    for own in tallies.values():
-        total.add(own)
+    """All that data_card.json says; nothing in it depends on when or where or by how many processes it was made.
+
+    `tallies` are those of the sources by their numbers, and `total` is all of them.
+    """
     dropped = Counter({fate.check: int((settled.fate == fate).sum()) for fate in DROPPED})
     rejected = {check: count for check, count in (total.rejected + dropped).most_common() if count}
-    kept = settled.fate == Fate.KEPT
-    rows = {split: int((kept & (settled.split == code)).sum()) for code, split in enumerate(SPLITS)}
+    rows = {split: int(settled.of(split).sum()) for split in SPLITS}
     units = [unit for unit in ("characters", "words", "tokens") if unit != "tokens" or plan.base]
     return {
         "name": name,
@@ -46,14 +45,15 @@ def card_facts(
         "license": plan.license,
         "languages": list(plan.languages),
         "options": plan.options(),
-        "sources": [_source(plan, number, layouts[number], tallies) for number in range(len(plan.feeds))],
+        "sources": [_source(plan, number, sources[number], tallies) for number in range(len(plan.feeds))],
         "layout": {"shape": shape.name, "columns": [*shape.columns, "source"], "read_by": shape.trainer,
                    "task": shape.task, "command": shape.command},
-        "rows": {"read": total.read, "kept": int(kept.sum()), "rejected": sum(rejected.values()),
+        "rows": {"read": total.read, "kept": int(settled.kept.sum()), "rejected": sum(rejected.values()),
                  "not_drawn": int((settled.fate == Fate.NOT_DRAWN).sum()), "changed": total.changed_rows, **rows},
         "rejected": rejected,
         "stayed": _stayed(total),
         "changed": dict(total.changed.most_common()),
+        "notes": total.notes,
         "examples": total.examples | written.dropped,
         **settled.facts,
         "leakage": dict(leaks),
@@ -68,10 +68,17 @@ def card_facts(
     }  # fmt: skip
 
 
-def _source(plan: Plan, number: int, layout: Layout, tallies: Mapping[int, Tally]) -> dict[str, Any]:
-    facts = tallies.get(number, Tally())
-    detected = {"layout": CALLED[layout.kind], "fields": dict(layout.columns), "reason": layout.reason}
-    return {**plan.feeds[number].as_json(), **detected, "rows_read": facts.read, "rows_usable": facts.kept}
+def _source(plan: Plan, number: int, source: Source, tallies: Mapping[int, Tally]) -> dict[str, Any]:
+    facts, layout = tallies.get(number, Tally()), source.layout
+    return {
+        **plan.feeds[number].as_json(),
+        "forms": list(source.forms),
+        "layout": CALLED[layout.kind],
+        "fields": dict(layout.columns),
+        "reason": layout.reason,
+        "rows_read": facts.read,
+        "rows_usable": facts.kept,
+    }
 
 
 def _stayed(total: Tally) -> dict[str, int]:

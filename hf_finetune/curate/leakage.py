@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_finetune.curate.rows import column, hashed
-from hf_finetune.curate.settling import Fate, Settled
-from hf_finetune.curate.similar import Numbers, Tokens, batches
-from hf_finetune.data.splits import SPLITS
+from hf_finetune.curate.settling import Settled
+from hf_finetune.curate.similar import Tokens, batches
+from hf_finetune.curate.sketches import Numbers
 
 COMPARED = 200
 """Test rows that are compared with every training row."""
@@ -31,8 +31,7 @@ def leakage(
     The draw is compared with every training row, so it also finds what the search by bands has missed. `with_answers`:
     rows are told apart by their answers too, as they have but a few prompts.
     """
-    kept = settled.fate == Fate.KEPT
-    train, test = (np.flatnonzero(kept & (settled.split == SPLITS.index(name))) for name in ("train", "test"))
+    train, test = (np.flatnonzero(settled.of(name)) for name in ("train", "test"))
     prompts = column(folders, "prompt")
     asked = np.isin(prompts[test], prompts[train]) & (prompts[test] != hashed(""))
     if with_answers:  # the prompts are instructions that all rows share

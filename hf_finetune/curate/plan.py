@@ -2,19 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from hf_finetune.data.sources import Located, source_of
+from hf_finetune.data.cleaning import Level
+from hf_finetune.data.sources import Located, below_common_folder, source_of
+from hf_finetune.errors import RecipeError
 from hf_finetune.files import sha256
 
-Fix = Literal["none", "safe", "more"]
 Format = Literal["parquet", "jsonl"]
-FIXES: tuple[Fix, ...] = ("none", "safe", "more")
 SHARES = {"validation": 0.1, "test": 0.1}
+OF_TOKENIZER = (
+    "config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.*", "*.model",
+    "*.tiktoken", "tekken.json", "chat_template*", "additional_chat_templates/*",
+)  # fmt: skip
+"""Files of a model's folder that say what its tokens are."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Plan:
 
     feeds: tuple[Feed, ...]
     """The data; then what is mixed in."""
-    fix: Fix = "safe"
+    fix: Level = "safe"
     mask_personal: bool = False
     keep: tuple[str, ...] = ()
     """Checks whose rows stay."""
@@ -73,18 +79,32 @@ class Plan:
 
     def fingerprint(self) -> str:
         """The same for the same sources and options, and for this version of the package alone."""
-        asked = {name: value for name, value in asdict(self).items() if name != "feeds"}
+        asked = {name: value for name, value in asdict(self).items() if name != "feeds"} | {"base": self.base_name}
         feeds = [{"hashes": one.hashes, **one.as_json()} for one in self.feeds]
-        content = json.dumps([version("hf_finetune"), feeds, asked], sort_keys=True, default=str)
+        content = json.dumps(
+            [version("hf_finetune"), feeds, asked, self._tokenizer_hashes()], sort_keys=True, default=str
+        )
         return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def base_name(self) -> str | None:
+        """The model's id, or the name of its folder: never a path."""
+        return Path(self.base).resolve().name if self.base and Path(self.base).is_dir() else self.base
+
+    def _tokenizer_hashes(self) -> dict[str, str]:
+        """Of a base's folder, which has no commit, the hash of each file that its tokens depend on."""
+        folder = Path(self.base) if self.base else None
+        if folder is None or not folder.is_dir():
+            return {}
+        files = {path for pattern in OF_TOKENIZER for path in folder.glob(pattern) if path.is_file()}
+        return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
     def options(self) -> dict[str, Any]:
         """What the card says of how it was made; a base's folder by its name alone."""
-        base = self.base and (Path(self.base).name if Path(self.base).is_dir() else self.base)
         return {
             "fix": self.fix, "mask_personal": self.mask_personal, "region": self.region, "keep": list(self.keep),
             "drop": list(self.drop), "map": dict(self.mapping), "labels": list(self.labels), "group": self.group,
-            "base": base, "base_commit": self.base_commit, "max_tokens": self.max_tokens,
+            "base": self.base_name, "base_commit": self.base_commit, "max_tokens": self.max_tokens,
             "similarity": self.similarity, "seed": self.seed, "format": self.format,
         }  # fmt: skip
 
@@ -97,3 +117,39 @@ def find_feed(source: str, mix: float | None = None) -> Feed:
     """
     located = source_of(source).locate()
     return Feed(located, tuple(map(sha256, located.paths)), mix)
+
+
+def find_feeds(source: str, mixes: Sequence[tuple[str, float]] = ()) -> tuple[Feed, ...]:
+    """The data and what is mixed in, each with its share, under names by which they and their files can be told apart.
+
+    Raises:
+        RecipeError: when one is not there, cannot be read, or is given twice.
+    """
+    feeds = [find_feed(source), *(find_feed(name, share) for name, share in mixes)]
+    given = [source, *(name for name, _ in mixes)]
+    read: set[tuple[Path, ...]] = set()
+    for name, feed in zip(given, feeds, strict=True):
+        paths = tuple(path.resolve() for path in feed.located.paths)
+        if paths in read:
+            raise RecipeError(f"--mix {name}: its rows are given already. Name each source once.")
+        read.add(paths)
+    names = _with_folders(feeds, given)
+    files = Counter(file for feed in feeds for file in feed.located.file_names.values())
+    told = []
+    for feed, name in zip(feeds, names, strict=True):
+        own = feed.located
+        is_clear = all(files[file] == 1 for file in own.file_names.values())
+        is_one_file = own.commit is None and [path.name for path in own.paths] == [own.name]
+        folder = name.removesuffix(own.name) if is_one_file else f"{name}/"
+        told.append(replace(feed, located=replace(own, name=name, prefix="" if is_clear else folder)))
+    return tuple(told)
+
+
+def _with_folders(feeds: Sequence[Feed], given: Sequence[str]) -> list[str]:
+    """The names of sources, with their folders, or the whole of what was given, where two have the same."""
+    names = [feed.name for feed in feeds]
+    twice = [number for number, name in enumerate(names) if names.count(name) > 1]
+    here = [number for number in twice if feeds[number].located.commit is None]
+    paths = below_common_folder([Path(given[number]).expanduser() for number in here]) if here else []
+    longer = {number: given[number] for number in twice} | dict(zip(here, paths, strict=True))
+    return [longer.get(number, name) for number, name in enumerate(names)]

@@ -13,7 +13,7 @@ from hf_finetune.data.records import Broken, Record
 from hf_finetune.data.samples import Message, Sample
 
 INDEX = np.dtype(
-    [("file", "u2"), ("number", "u4"), ("good", "i1"), ("prompt", "u8"), ("question", "u8"), ("row", "u8"),
+    [("file", "u4"), ("number", "u4"), ("good", "i1"), ("prompt", "u8"), ("question", "u8"), ("row", "u8"),
      ("group", "u8"), ("label", "u8"), ("characters", "u4"), ("words", "u4"), ("tokens", "u4")]
 )  # fmt: skip
 """What is known of a row without its text. Hashes are 0 for what it does not have."""
@@ -77,6 +77,11 @@ def from_json(row: dict[str, Any]) -> Sample:
     )
 
 
+def json_line(row: Any) -> str:
+    """A row as a line of JSON."""
+    return json.dumps(row, ensure_ascii=False, default=str) + "\n"
+
+
 def read_rows(folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of a chunk that have stayed, one after the other."""
     with (folder / ROWS_FILE).open(encoding="utf-8", errors="surrogatepass", newline="\n") as file:
@@ -84,5 +89,5 @@ def read_rows(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def column(folders: Sequence[Path], name: str) -> NDArray[Any]:
-    """One column of the index of all chunks."""
-    return np.concatenate([np.load(folder / INDEX_FILE, mmap_mode="r")[name] for folder in folders])
+    """One column of the index of all chunks; no file stays open, as there may be more chunks than files that may be."""
+    return np.concatenate([np.array(np.load(folder / INDEX_FILE, mmap_mode="r")[name]) for folder in folders])

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from hf_finetune.curate.plan import SHARES, Plan
 from hf_finetune.curate.rows import column
-from hf_finetune.curate.similar import Flags, Numbers, Parents, Similar, roots, unite
-from hf_finetune.curate.sketches import Hashes, mixed
+from hf_finetune.curate.similar import Flags, Parents, Similar, roots, unite
+from hf_finetune.curate.sketches import Hashes, Numbers, mixed
 from hf_finetune.data.splits import FEWEST, SPLITS
 
 Codes = NDArray[np.uint8]
@@ -47,9 +47,20 @@ class Settled:
     """The row for whose sake it was dropped: the first of the same, or of those it contradicts or nearly equals."""
     facts: dict[str, Any]
 
+    @property
+    def kept(self) -> Flags:
+        """Which rows are in the data set."""
+        kept: Flags = self.fate == Fate.KEPT
+        return kept
+
+    def of(self, split: str) -> Flags:
+        """Which rows are in a split."""
+        rows: Flags = self.kept & (self.split == SPLITS.index(split))
+        return rows
+
 
 def settle(
-    folders: Sequence[Path], feeds: NDArray[np.uint8], similar: Similar, plan: Plan, has_labels: bool
+    folders: Sequence[Path], feeds: NDArray[np.uint16], similar: Similar, plan: Plan, has_labels: bool
 ) -> Settled:
     """What becomes of each row; `feeds` has the number of the source of each."""
     count = len(feeds)
@@ -187,7 +198,7 @@ def _parts(lacking: NDArray[np.float64], count: int) -> Numbers:
 
 
 def _mix(
-    fate: Codes, split: Codes, is_own: Flags, clusters: Parents, feeds: NDArray[np.uint8], rows: Hashes, plan: Plan
+    fate: Codes, split: Codes, is_own: Flags, clusters: Parents, feeds: NDArray[np.uint16], rows: Hashes, plan: Plan
 ) -> dict[str, Any]:
     """Draws general data for the training split, none of it near a row that is validated or tested with."""
     mixes = {number: feed.mix for number, feed in enumerate(plan.feeds) if feed.mix is not None}

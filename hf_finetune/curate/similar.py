@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_finetune.curate.sketches import BANDS, OFFSETS, SETS, TOKENS, Counts, Hashes, Words
+from hf_finetune.curate.sketches import BANDS, OFFSETS, SETS, TOKENS, Hashes, Numbers, Words
 
 WINDOW = 64
 """Texts of one bucket are each compared with so many others: all pairs of a bucket of 65."""
@@ -22,7 +22,6 @@ CROWDED_WINDOW = 8
 BATCH_TOKENS = 2_000_000
 """Words that are compared at once."""
 
-Numbers = NDArray[np.int64]
 Parents = NDArray[np.int32]
 Flags = NDArray[np.bool_]
 
@@ -50,8 +49,7 @@ class Tokens:
         """Of each text the number of its words."""
         ends = np.cumsum(self.sizes, dtype=np.int64)
         self._starts = ends - self.sizes
-        with tempfile.TemporaryFile(dir=folders[0]) as file:  # which has no name, so that nothing is left of it
-            self._words = np.memmap(file, np.uint32, "w+", shape=(int(ends[-1]) if len(ends) else 1,))
+        self._words = _on_disk(folders[0], (int(ends[-1]) if len(ends) else 1,))
         done = 0
         for folder in folders:
             own = np.load(folder / TOKENS)
@@ -76,17 +74,34 @@ def find_similar(
     _, texts, text_of_row = np.unique(sets, return_index=True, return_inverse=True)
     del sets
     parents = np.arange(len(texts), dtype=np.int32)
-    bands = [np.load(folder / BANDS, mmap_mode="r") for folder in folders]
     compared, crowded = 0, np.zeros(len(texts), dtype=bool)
-    count = bands[0].shape[0]
-    for band in range(count):
-        here, next_one = (np.concatenate([one[number % count] for one in bands])[texts] for number in (band, band + 1))
+    bands = _all_bands(folders, len(text_of_row))
+    for band in range(len(bands)):
+        here, next_one = bands[band][texts], bands[(band + 1) % len(bands)][texts]
         compared += _join_band(here, next_one, tokens, texts, similarity, parents, crowded)
         parents[:] = roots(parents, np.arange(len(parents)))
         advance(band + 1)
     first = np.full(len(texts), np.iinfo(np.int32).max, dtype=np.int32)
     np.minimum.at(first, parents, texts.astype(np.int32))
     return Similar(first[parents][text_of_row], compared, int(crowded.sum()), len(texts))
+
+
+def _all_bands(folders: Sequence[Path], rows: int) -> Words:
+    """(bands, rows) of all chunks: one file on disk, as there may be more chunks than files that may be open."""
+    count = np.load(folders[0] / BANDS, mmap_mode="r").shape[0]
+    bands = _on_disk(folders[0], (count, rows))
+    done = 0
+    for folder in folders:
+        own = np.load(folder / BANDS)
+        bands[:, done : done + own.shape[1]] = own
+        done += own.shape[1]
+    return bands
+
+
+def _on_disk(folder: Path, shape: tuple[int, ...]) -> Words:
+    """An array in a file without a name, so that nothing is left of it."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, np.uint32, "w+", shape=shape)
 
 
 def unite(parents: Parents, left: Numbers, right: Numbers) -> None:
@@ -144,7 +159,7 @@ def _may_be_similar(tokens: Tokens, texts: Numbers, left: Numbers, right: Number
     return np.minimum(one, other) >= similarity * np.maximum(one, other) - 1e-9
 
 
-def batches(sizes: Counts, most: int) -> list[slice]:
+def batches(sizes: Numbers, most: int) -> list[slice]:
     """Runs of things with about so many words together at most."""
     if not len(sizes):
         return []

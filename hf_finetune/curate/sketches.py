@@ -20,7 +20,7 @@ BATCH = 2_000
 TOKENS, OFFSETS, SETS, BANDS = "tokens.npy", "offsets.npy", "sets.npy", "bands.npy"
 
 Words = NDArray[np.uint32]
-Counts = NDArray[np.int64]
+Numbers = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 
 
@@ -52,7 +52,7 @@ class Sketch:
 
     tokens: Words
     """The distinct words of the texts, one text after the other, each text's ascending."""
-    offsets: Counts
+    offsets: Numbers
     """Where each text's words begin, and where the last one's end."""
     sets: Hashes
     """The same for texts of the same words."""
@@ -91,13 +91,13 @@ def mixed(values: Hashes) -> Hashes:
     return values ^ (values >> np.uint64(31))
 
 
-def _of_sets(flat: Words, offsets: Counts) -> Hashes:
+def _of_sets(flat: Words, offsets: Numbers) -> Hashes:
     """One hash of each set of words: their sum, once each is spread, which no order can change."""
     spread = mixed(flat.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
     return mixed(np.add.reduceat(spread, offsets[:-1]) if len(offsets) > 1 else spread)
 
 
-def _bands(flat: Words, offsets: Counts, banding: Banding, seed: int) -> Words:
+def _bands(flat: Words, offsets: Numbers, banding: Banding, seed: int) -> Words:
     """A hash of each band of each text's signature."""
     made = np.empty((banding.bands, len(offsets) - 1), dtype=np.uint32)
     for start in range(0, made.shape[1], BATCH):
@@ -112,7 +112,7 @@ def _bands(flat: Words, offsets: Counts, banding: Banding, seed: int) -> Words:
     return made
 
 
-def _signatures(flat: Words, offsets: Counts, count: int, seed: int) -> Words:
+def _signatures(flat: Words, offsets: Numbers, count: int, seed: int) -> Words:
     """So many MinHash values of each text."""
     from rensa import RMinHash
 

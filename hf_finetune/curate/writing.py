@@ -1,6 +1,5 @@
 """Settled rows -> the files of the data set, and the lists of what was dropped and changed."""
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_finetune.curate.checking import SHOWN
+from hf_finetune.curate.checking import add_example, rejected_line
 from hf_finetune.curate.chunks import CHANGED, REJECTED
 from hf_finetune.curate.plan import Format, Plan
-from hf_finetune.curate.rows import INDEX_FILE, column, from_json, read_rows
+from hf_finetune.curate.rows import INDEX_FILE, column, from_json, json_line, read_rows
 from hf_finetune.curate.settling import Fate, Settled
 from hf_finetune.curate.shapes import Shape, as_row, schema
+from hf_finetune.data.samples import Finding
 from hf_finetune.data.splits import SPLITS
 
 SHARD_CHARACTERS = 500_000_000
@@ -80,7 +80,7 @@ class Splits:
 
     def _write(self, writer: Any, rows: Sequence[dict[str, Any]]) -> None:
         if self._format == "jsonl":
-            writer.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            writer.writelines(map(json_line, rows))
             return
         import pyarrow as pa
 
@@ -88,14 +88,14 @@ class Splits:
 
 
 def write_rows(
-    folder: Path, folders: Sequence[Path], settled: Settled, feeds: NDArray[np.uint8], files: Sequence[str],
+    folder: Path, folders: Sequence[Path], settled: Settled, feeds: NDArray[np.uint16], files: Sequence[str],
     shape: Shape, weighted: bool, plan: Plan, advance: Callable[[int], None],
 ) -> Written:  # fmt: skip
     """Leaves data/, rejected.jsonl and changed.jsonl in the folder."""
-    kept = settled.fate == Fate.KEPT
-    rows = [int((kept & (settled.split == code)).sum()) for code in range(len(SPLITS))]
+    kept = settled.kept
+    rows = [int(settled.of(name).sum()) for name in SPLITS]
     characters = column(folders, "characters").astype(np.int64)
-    totals = [int(characters[kept & (settled.split == code)].sum()) for code in range(len(SPLITS))]
+    totals = [int(characters[settled.of(name)].sum()) for name in SPLITS]
     shards = [-(-max(total, 1) // SHARD_CHARACTERS) if count else 0 for total, count in zip(totals, rows, strict=True)]
     written, done = Written(), 0
     file_of, number_of = column(folders, "file"), column(folders, "number")
@@ -116,11 +116,11 @@ def write_rows(
                 elif settled.fate[place] != Fate.NOT_DRAWN:
                     twin = settled.twin[place]
                     where = f"row {number_of[twin]:,} of {files[file_of[twin]]}"
-                    told = _dropped(row, Fate(settled.fate[place]), where)
-                    lists[REJECTED].write(
-                        (json.dumps(told, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
-                    )
-                    _show(written, told)
+                    reason = _reason(Fate(settled.fate[place]), where)
+                    values = {name: value for name, value in row.items() if name not in ("file", "row")}
+                    line = json_line(rejected_line(row["file"], row["row"], [reason], values))
+                    lists[REJECTED].write(line.encode("utf-8", "surrogatepass"))
+                    add_example(written.dropped, row["file"], row["row"], reason)
             done += len(np.load(chunk / INDEX_FILE, mmap_mode="r"))
             for code, own in enumerate(out):
                 splits.add(code, own)
@@ -145,20 +145,9 @@ _ADVICE = {
 }
 
 
-def _dropped(row: dict[str, Any], fate: Fate, where: str) -> dict[str, Any]:
-    """The line of rejected.jsonl about a row that has left for the sake of another."""
-    reason = {"check": fate.check, "message": _REASONS[fate].format(where), "advice": _ADVICE[fate]}
-    sample = {name: value for name, value in row.items() if name not in ("file", "row")}
-    return {"file": row["file"], "row": row["row"], "reasons": [reason], "values": sample}
-
-
-def _show(written: Written, told: dict[str, Any]) -> None:
-    """Keeps the first examples of each reason."""
-    (reason,) = told["reasons"]
-    shown = written.dropped.setdefault(reason["check"], [])
-    if len(shown) < SHOWN:
-        shown.append({"file": told["file"], "row": told["row"], "message": reason["message"],
-                      "advice": reason["advice"], "is_fault": True})  # fmt: skip
+def _reason(fate: Fate, where: str) -> Finding:
+    """Why a row has left for the sake of the one that is there."""
+    return Finding(fate.check, True, _REASONS[fate].format(where), _ADVICE[fate])
 
 
 def _count(written: Written, split: str, label: str | None, source: str) -> None:
@@ -170,7 +159,7 @@ def _count(written: Written, split: str, label: str | None, source: str) -> None
 def lengths(folders: Sequence[Path], settled: Settled, unit: str) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """Of each split that has rows the lengths of these, in `characters`, `words` or `tokens`."""
     all_lengths = column(folders, unit).astype(np.int64)
-    for code, name in enumerate(SPLITS):
-        own = all_lengths[(settled.fate == Fate.KEPT) & (settled.split == code)]
+    for name in SPLITS:
+        own = all_lengths[settled.of(name)]
         if len(own):
             yield name, own

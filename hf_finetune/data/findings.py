@@ -25,6 +25,8 @@ ALIKE = 0.85
 """How alike two labels must be, by difflib, for one to be the other misspelt."""
 RARE = 20
 """How many times as often a label must stand in the rows as one that may be it misspelt."""
+SLIPS = 2
+"""In more of the first rows a label is no slip of the keyboard."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,6 @@ class Expected:
     """The median number of characters of an answer; 0 where it is not known."""
     ends_sentences: bool = False
     """Whether nearly all long answers end a sentence."""
-    max_tokens: int | None = None
-    count_tokens: Callable[[Sample], int] | None = None
-    """The number of tokens of a row; without it no row is too long."""
     has_personal: bool = True
     """Whether personal data is looked for."""
     region: str | None = None
@@ -52,8 +51,6 @@ def expected_of(
     samples: Sequence[Sample],
     labels: Sequence[str] = (),
     *,
-    max_tokens: int | None = None,
-    count_tokens: Callable[[Sample], int] | None = None,
     has_personal: bool = True,
     region: str | None = None,
 ) -> Expected:
@@ -66,8 +63,6 @@ def expected_of(
         is_closed=bool(labels),
         answer_length=int(median(map(len, answers))) if answers else 0,
         ends_sentences=len(long) >= 20 and sum(map(ends_a_sentence, long)) >= MOSTLY * len(long),
-        max_tokens=max_tokens,
-        count_tokens=count_tokens,
         has_personal=has_personal,
         region=region,
     )
@@ -146,28 +141,34 @@ def pairs(sample: Sample, expected: Expected) -> Iterator[Finding]:
 
 
 def label(sample: Sample, expected: Expected) -> Iterator[Finding]:
-    """`unknown_label`: outside the set, or nearly like a label that is far more frequent; `new_label`."""
+    """`unknown_label`: outside the set, or nearly like a label that is far more frequent; `new_label`.
+
+    Without a set it is a fault only where it is sure: rows may be sorted by their labels, of which two may be alike.
+    """
     own = sample.label
     if own is None or not own.strip() or not expected.labels:
         return
     seen = expected.labels.get(own)
-    if seen is not None and (expected.is_closed or seen * RARE > max(expected.labels.values())):
+    if seen is not None and (expected.is_closed or seen > SLIPS or seen * RARE > max(expected.labels.values())):
         return
     frequent = (name for name, count in expected.labels.items() if expected.is_closed or count > (seen or 0) * RARE)
-    meant = _meant(own, tuple(frequent))
-    known = ", ".join(list(expected.labels)[:20])
-    if meant:
-        yield Finding("unknown_label", True, f"the label {own!r} is none of {known}.", f"Did you mean {meant!r}?")
-    elif expected.is_closed:
-        yield Finding("unknown_label", True, f"the label {own!r} is none of {known}.", "Use one of these.")
+    meant = meant_label(own, tuple(frequent))
+    known = ", ".join([name for name in expected.labels if name != own][:20])
+    advice = f"Did you mean {meant!r}?" if meant else "Use one of these."
+    is_same = meant is not None and _folded(meant) == _folded(own)
+    if expected.is_closed or is_same or (meant and seen is not None):
+        yield Finding("unknown_label", True, f"the label {own!r} is none of {known}.", advice)
     elif seen is None:
         what = f"the label {own!r} is not among those of the first rows ({known})."
-        yield Finding("new_label", False, what, "Look whether it is meant.")
+        yield Finding("new_label", False, what, advice if meant else "Look whether it is meant.")
 
 
 @lru_cache(maxsize=10_000)
-def _meant(own: str, known: tuple[str, ...]) -> str | None:
-    """The label that another one is, but for case, spaces or a slip of the keyboard."""
+def meant_label(own: str, known: tuple[str, ...], is_sure: bool = True) -> str | None:
+    """The label that another one is, but for case, spaces or a slip of the keyboard.
+
+    Where that need not be sure, it may also hold the other one, as `irrelevant` and `neutrall` do.
+    """
     folded = _folded(own)
     for name in known:
         if _folded(name) == folded and name != own:
@@ -176,7 +177,7 @@ def _meant(own: str, known: tuple[str, ...]) -> str | None:
         other = _folded(name)
         is_part = folded in other or other in folded  # irrelevant and relevant are two labels, and both are right
         same_digits = [c for c in folded if c.isdigit()] == [c for c in other if c.isdigit()]
-        if not is_part and same_digits and SequenceMatcher(None, folded, other).ratio() >= ALIKE:
+        if not (is_sure and is_part) and same_digits and SequenceMatcher(None, folded, other).ratio() >= ALIKE:
             return name
     return None
 
@@ -194,17 +195,6 @@ def ending(sample: Sample, expected: Expected) -> Iterator[Finding]:
     if why:
         what = f"the answer {why}: ...{answer[-40:]!r}."
         yield Finding("truncated_answer", False, what, "Write its end, or drop the row.")
-
-
-def length(sample: Sample, expected: Expected) -> Iterator[Finding]:
-    """`too_long`: more tokens than the limit, with what would be cut."""
-    if expected.max_tokens is None or expected.count_tokens is None:
-        return
-    count = expected.count_tokens(sample)
-    if count > expected.max_tokens:
-        beyond = count - expected.max_tokens
-        what = f"it is {count:,} tokens long: the last {beyond:,} would be cut at the limit of {expected.max_tokens:,}."
-        yield Finding("too_long", True, what, "Shorten it, or raise the limit.")
 
 
 def texts(sample: Sample, expected: Expected) -> Iterator[Finding]:
@@ -239,6 +229,6 @@ def _place(sample: Sample, number: int) -> str:
 
 
 CHECKS: tuple[Callable[[Sample, Expected], Iterator[Finding]], ...] = (
-    turns, emptiness, pairs, label, ending, length, texts,
+    turns, emptiness, pairs, label, ending, texts,
 )  # fmt: skip
 """All checks of one row."""

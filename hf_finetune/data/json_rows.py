@@ -1,11 +1,10 @@
 """JSON and JSON lines -> records, one after the other; what is broken is told with its line, and reading goes on."""
 
-import json
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any, TextIO
 
-from hf_finetune.data.json_text import DECODER, JsonText, is_cut
+from hf_finetune.data.json_text import JsonText, decoded, decoded_at, is_cut
 from hf_finetune.data.records import SHOWN, Broken, Record
 
 Read = Iterator[Record | Broken]
@@ -64,7 +63,7 @@ def _holds_lines(lines: list[str], fewest: int) -> bool:
 
 def _is_object(line: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(decoded(line), dict)
     except ValueError:
         return False
 
@@ -73,7 +72,7 @@ def _begins_document(text: str) -> bool:
     """Whether a text begins with a list, or with an object over several lines."""
     start = text.lstrip("\ufeff \t\r\n")
     try:
-        value, end = DECODER.raw_decode(start)
+        value, end = decoded_at(start, 0)
     except ValueError as error:
         return start.startswith("[") and is_cut(error, start)
     return (isinstance(value, list) and any(isinstance(one, dict) for one in value)) or (
@@ -85,7 +84,7 @@ def _lines(name: str, lines: Iterator[str]) -> Read:
     number = 0
     for number, line in enumerate(lines, 1):
         try:
-            value = json.loads(line)
+            value = decoded(line)
         except ValueError as error:
             if line.strip():
                 yield _broken_line(name, number, line, error)

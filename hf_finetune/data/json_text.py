@@ -10,11 +10,55 @@ LOOK = 64 * 2**20
 """Characters after a broken record in which the next one is looked for."""
 PIECE = 2**20
 """Characters that are read at once, at least."""
+MOST_LEVELS = 100
+"""Lists and objects within each other: no row has as many, and of a thousand Python and its libraries break down."""
 DECODER = json.JSONDecoder()
 STRUCTURE = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{}\[\]]')
 """A text or a bracket outside of texts."""
 AFTER_OBJECT = re.compile(r"\s*(?:,\s*\{|\]|\Z|\{)")
 SPACE, BETWEEN = re.compile(r"\s*"), re.compile(r"[\s,]*")
+
+
+def decoded(text: str) -> Any:
+    """The JSON value that a text is.
+
+    Raises:
+        ValueError: when it is none, or has more than MOST_LEVELS levels.
+    """
+    value, end = decoded_at(text, _after_space(text, 0))
+    if (rest := _after_space(text, end)) != len(text):
+        raise json.JSONDecodeError("Extra data", text, rest)
+    return value
+
+
+def decoded_at(text: str, position: int) -> tuple[Any, int]:
+    """The JSON value that begins at a place in a text, and where it ends.
+
+    Raises:
+        ValueError: when it is none, or has more than MOST_LEVELS levels.
+    """
+    try:
+        value, end = DECODER.raw_decode(text, position)
+        brackets = text.count("[", position, end) + text.count("{", position, end)
+    except RecursionError:
+        value, end, brackets = None, position, 0
+    if end == position or (brackets > MOST_LEVELS and _is_too_deep(value)):
+        what = f"Lists or objects lie more than {MOST_LEVELS} deep in each other"
+        raise json.JSONDecodeError(what, text, position)
+    return value, end
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        parts = (part for one in level for part in (one.values() if isinstance(one, dict) else one))
+        level = [part for part in parts if isinstance(part, dict | list)]
+    return len(level) > 0
+
+
+def _after_space(text: str, position: int) -> int:
+    found = SPACE.match(text, position)
+    return found.end() if found else position
 
 
 def is_cut(error: ValueError, text: str) -> bool:
@@ -55,7 +99,7 @@ class JsonText:
         if len(self.text) - self.position < size:
             return True
         try:
-            DECODER.raw_decode(self.text, self.position)
+            decoded_at(self.text, self.position)
         except ValueError as error:
             return not is_cut(error, self.text)
         return True
@@ -102,7 +146,7 @@ class JsonText:
         self.peek()
         while True:
             try:
-                value, end = DECODER.raw_decode(self.text, self.position)
+                value, end = decoded_at(self.text, self.position)
             except ValueError as error:
                 if not is_cut(error, self.text) or not self.more():
                     raise

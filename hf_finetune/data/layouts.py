@@ -77,8 +77,6 @@ class Layout:
     """A sentence on why it is this layout, and which columns are not used."""
     types: Mapping[str, str] = field(default_factory=dict)
     """Of each field what sort of value most rows have: another is a fault."""
-    labels: Mapping[str, int] = field(default_factory=dict)
-    """Of text and label: how often each label stands in the first records."""
 
     def sample(self, record: Record) -> tuple[Sample | None, list[Finding]]:
         """The conversation that a record is; none where its values cannot be one, and then why."""
@@ -145,8 +143,7 @@ def detect(records: Sequence[Record], mapping: Mapping[str, str] | None = None) 
     kind = fitting[0]
     found = _found(kind, given, columns)
     _refuse_ambiguity(records[0].file, kind, fitting, found, given, columns)
-    labels = Counter(as_text(value_at(one.values, found["label"])) for one in records) if kind == "text_label" else {}
-    return Layout(kind, found, _reason(kind, found, columns), _types(found, records), dict(labels))
+    return Layout(kind, found, _reason(kind, found, columns), _types(found, records))
 
 
 def value_at(values: Mapping[str, Any], path: str) -> Any:

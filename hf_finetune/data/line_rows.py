@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import TextIO
 
-from hf_finetune.data.records import SHOWN, Broken, Record
+from hf_finetune.data.records import SHOWN, Broken, Record, named_twice
 
 Read = Iterator[Record | Broken]
 
@@ -16,7 +16,7 @@ LOOKED_AT = 20
 """Rows of a csv from which its delimiter is told."""
 LONGEST_CELL = 32 * 2**20
 """Characters of one csv row from which a quote counts as never closed: a cell may hold a whole document."""
-SEPARATOR = re.compile(r"sep=(.)\n")
+SEPARATOR = re.compile(r"sep=(.)\r?\n")
 """The line by which Excel is told what parts the cells; it stands before the header."""
 LABELLED = re.compile(r".*@\s*[\w .+/-]{1,40}")
 
@@ -28,18 +28,16 @@ def csv_rows(name: str, file: TextIO, fields: Sequence[str], *, may_be_short: bo
     values; else it is broken.
     """
     head = list(islice(file, 4 * LOOKED_AT))
-    told = SEPARATOR.fullmatch(head[0]) if head else None
-    delimiter = told[1] if told else delimiter_of(head, fields)
+    delimiter = delimiter_of(head, fields)
     lines = _Lines(chain(head, file))
-    if told:
+    if head and SEPARATOR.fullmatch(head[0]):
         next(lines)
     columns: list[str] | None = None
     number = 0
     for line, cells in _parsed(lines, delimiter):
         if columns is None and not isinstance(cells, csv.Error):
             columns = [cell.strip() for cell in cells]
-            if not may_be_short:
-                yield from _named_twice(name, line, columns)
+            yield from named_twice(name, columns, line)
             continue
         number += 1
         if columns is None or isinstance(cells, csv.Error):
@@ -69,14 +67,13 @@ def _parsed(lines: "_Lines", delimiter: str) -> Iterator[tuple[int, list[str] | 
                 yield line, cells
 
 
-def _named_twice(name: str, line: int, columns: Sequence[str]) -> Read:
-    for column in (one for one, count in Counter(columns).items() if one and count > 1):
-        what = f"two columns are called {column!r}: only the last is read."
-        yield Broken(name, 0, "duplicate_column", what, "Rename one.", line)
-
-
 def delimiter_of(head: Sequence[str], fields: Sequence[str] = ()) -> str:
-    """What parts the cells: what parts the header into most known names, and then all rows into as many cells."""
+    """What parts the cells, as the line for Excel says.
+
+    Without it what parts the header into most known names, and then all rows into as many cells.
+    """
+    if head and (told := SEPARATOR.fullmatch(head[0])):
+        return told[1]
 
     def fit(delimiter: str) -> tuple[int, float, int]:
         reader = csv.reader(head, delimiter=delimiter, skipinitialspace=True)

@@ -3,8 +3,10 @@
 import codecs
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from lzma import LZMAError
 from pathlib import Path
 from typing import IO, BinaryIO, TextIO
 
@@ -47,11 +49,6 @@ def encoding_of(head: bytes, is_whole: bool = True) -> str:
             continue
         return encoding
     return "latin-1"  # which decodes any bytes
-
-
-def decode(content: bytes) -> str:
-    """Text from bytes in the encoding that they are found to be in."""
-    return content.decode(encoding_of(content), MEND)
 
 
 @contextmanager
@@ -113,7 +110,7 @@ def _inflated(name: str, content: BinaryIO) -> BinaryIO:
 @contextmanager
 def _unzipped(file: BinaryIO, shown: str, member: str | None) -> Iterator[tuple[str, BinaryIO]]:
     try:
-        with zipfile.ZipFile(file) as archive:
+        with _archive(file, shown) as archive:
             names = archive.namelist()
             readable = [one for one in names if is_readable(one) and not one.startswith("__MACOSX/")]
             if member is None and len(readable) == 1:
@@ -125,15 +122,29 @@ def _unzipped(file: BinaryIO, shown: str, member: str | None) -> Iterator[tuple[
                 raise RecipeError(f"{shown}: {wanted}. Name one with member=: {', '.join(readable)}.")
             with _member(archive, member, shown) as content:
                 yield Path(member).name, content
-    except zipfile.BadZipFile as error:
-        raise RecipeError(f"{shown}: is not a whole zip archive. Fetch it again.") from error
+    except (zipfile.BadZipFile, zlib.error, LZMAError, EOFError) as error:
+        raise _not_whole(shown) from error
+
+
+def _archive(file: BinaryIO, shown: str) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except Exception as error:  # a spoilt list of its files may mean anything: a place before the file, a later version
+        raise _not_whole(shown) from error
 
 
 def _member(archive: zipfile.ZipFile, member: str, shown: str) -> BinaryIO:
     try:
         return archive.open(member)  # type: ignore[return-value]  # IO[bytes], which can be read as a file
-    except RuntimeError as error:
-        raise RecipeError(f"{shown}: cannot be unpacked ({error}). Give one without a password.") from error
+    except RuntimeError as error:  # also NotImplementedError
+        advice = "Pack it again with deflate (as zip does), without a password."
+        raise RecipeError(f"{shown}: cannot be unpacked ({first_line(error)}). {advice}") from error
+    except Exception as error:
+        raise _not_whole(shown) from error
+
+
+def _not_whole(shown: str) -> RecipeError:
+    return RecipeError(f"{shown}: is not a whole zip archive. Fetch it again.")
 
 
 def known_suffix(name: str) -> str:

@@ -56,9 +56,13 @@ def _stdnum(module: str) -> Callable[[str], bool]:
     return cast(Callable[[str], bool], import_module(f"stdnum.{module}").is_valid)
 
 
-def _id(name: str, pattern: str, module: str, context: str = "") -> Number:
-    word = re.compile(rf"\b(?:{context})", re.I) if context else None
-    return Number("national_id", name, re.compile(pattern), lambda number: _stdnum(module)(number), word)
+def _id(name: str, pattern: str, module: str, context: re.Pattern[str] | None = None) -> Number:
+    return Number("national_id", name, re.compile(pattern), lambda number: _stdnum(module)(number), context)
+
+
+def _named_id(name: str, pattern: str, module: str) -> Number:
+    """One that counts only after one of its words."""
+    return _id(name, pattern, module, re.compile(rf"\b(?:{WORDS[name]})", re.I))
 
 
 def _is_card(written: str) -> bool:
@@ -89,35 +93,51 @@ def _is_phone(written: str, region: str | None) -> bool:
 
 CARD_WORDS = re.compile(r"card|visa|amex|american express|credit|debit|payment|karte|carte|tarjeta", re.I)
 APART = r"(?<![\d])(?:{})(?!\d)"
+WORDS = {
+    "FR NIR": r"NIR\b|INSEE|s[ée]curit[ée] sociale",
+    "US SSN": "SSN|social security",
+    "NL BSN": "BSN|burgerservicenummer|sofinummer",
+    "CA SIN": r"SIN\b|social insurance",
+    "UK NHS number": "NHS",
+    "DK CPR": "CPR|personnummer",
+    "AT Versicherungsnummer": "SVNR|Versicherungsn|Sozialvers",
+    "DE IdNr": r"Steuer-?ID|IdNr|Identifikationsn|Steueridentif|tax ID",
+    "PL PESEL": "PESEL",
+    "TR kimlik": "kimlik",
+    "NO fødselsnummer": "f[øo]dselsn|personnummer",
+    "IN Aadhaar": "Aadhaar|UIDAI",
+    "ES DNI": "DNI|NIF|documento nacional",
+}
+"""By which words before a number it is told from other figures of its form."""
 NUMBERS: dict[str, tuple[Number, ...]] = {
     "plain": (
         Number("card", "", re.compile(r"\d{13,16}"), _is_card, CARD_WORDS),  # of all figures 2 % would pass
-        _id("FR NIR", r"[12]\d{14}", "fr.nir", r"NIR\b|INSEE|s[ée]curit[ée] sociale"),
+        _named_id("FR NIR", r"[12]\d{14}", "fr.nir"),
         Number("national_id", "CN identity number", re.compile(r"\d{17}[\dX]"), _is_chinese),
-        _id("US SSN", r"\d{9}", "us.ssn", "SSN|social security"),
-        _id("NL BSN", r"\d{9}", "nl.bsn", "BSN|burgerservicenummer|sofinummer"),
-        _id("CA SIN", r"\d{9}", "ca.sin", r"SIN\b|social insurance"),
-        _id("UK NHS number", r"\d{10}", "gb.nhs", "NHS"),
-        _id("DK CPR", r"\d{10}", "dk.cpr", "CPR|personnummer"),
-        _id("AT Versicherungsnummer", r"\d{10}", "at.vnr", "SVNR|Versicherungsn|Sozialvers"),
-        _id("DE IdNr", r"\d{11}", "de.idnr", r"Steuer-?ID|IdNr|Identifikationsn|Steueridentif|tax ID"),
-        _id("PL PESEL", r"\d{11}", "pl.pesel", "PESEL"),
-        _id("TR kimlik", r"\d{11}", "tr.tckimlik", "kimlik"),
-        _id("NO fødselsnummer", r"\d{11}", "no.fodselsnummer", "f[øo]dselsn|personnummer"),
-        _id("IN Aadhaar", r"\d{12}", "in_.aadhaar", "Aadhaar|UIDAI"),
+        _named_id("US SSN", r"\d{9}", "us.ssn"),
+        _named_id("NL BSN", r"\d{9}", "nl.bsn"),
+        _named_id("CA SIN", r"\d{9}", "ca.sin"),
+        _named_id("UK NHS number", r"\d{10}", "gb.nhs"),
+        _named_id("DK CPR", r"\d{10}", "dk.cpr"),
+        _named_id("AT Versicherungsnummer", r"\d{10}", "at.vnr"),
+        _named_id("DE IdNr", r"\d{11}", "de.idnr"),
+        _named_id("PL PESEL", r"\d{11}", "pl.pesel"),
+        _named_id("TR kimlik", r"\d{11}", "tr.tckimlik"),
+        _named_id("NO fødselsnummer", r"\d{11}", "no.fodselsnummer"),
+        _named_id("IN Aadhaar", r"\d{12}", "in_.aadhaar"),
     ),
     "ssn": (_id("US SSN", r"\d{3}-\d{2}-\d{4}", "us.ssn"),),
     "dated": (
         _id("SE personnummer", r"(?:\d{2})?\d{6}[-+]\d{4}", "se.personnummer"),
         _id("FI henkilötunnus", r"\d{6}[-+A]\d{3}[0-9A-Y]", "fi.hetu"),
-        _id("DK CPR", r"\d{6}-\d{4}", "dk.cpr", "CPR|personnummer"),
+        _named_id("DK CPR", r"\d{6}-\d{4}", "dk.cpr"),
     ),
     "belgian": (_id("BE national number", r".*", "be.nn"),),
     "swiss": (_id("CH AHV", r"756.*", "ch.ssn"),),
     "brazilian": (_id("BR CPF", r".*", "br.cpf"),),
     "spanish": (
         _id("ES DNI", r"\d{8}-[A-Z]", "es.dni"),
-        _id("ES DNI", r"\d{8} ?[A-Z]", "es.dni", "DNI|NIF|documento nacional"),
+        _named_id("ES DNI", r"\d{8} ?[A-Z]", "es.dni"),
     ),
     "dotted": (Number("phone", "", re.compile(r".*"), _is_american),),
     "spaced": (
@@ -125,13 +145,12 @@ NUMBERS: dict[str, tuple[Number, ...]] = {
         Number("card", "", re.compile(APART.format(r"3\d{3}([ -])\d{6}\1\d{5}")), _is_card),
         Number("phone", "", re.compile(APART.format(r"(?:1[- ])?[2-9]\d\d-[2-9]\d\d-\d{4}")), _is_american),
         _id("FR NIR", APART.format(r"[12] \d\d \d\d \d\d \d{3} \d{3} \d\d"), "fr.nir"),
-        _id("UK NHS number", APART.format(r"\d{3}[ -]\d{3}[ -]\d{4}"), "gb.nhs", "NHS"),
-        _id("DE IdNr", APART.format(r"\d\d \d{3} \d{3} \d{3}"), "de.idnr",
-            r"Steuer-?ID|IdNr|Identifikationsn|Steueridentif|tax ID"),
-        _id("AT Versicherungsnummer", APART.format(r"\d{4} \d{6}"), "at.vnr", "SVNR|Versicherungsn|Sozialvers"),
-        _id("NO fødselsnummer", APART.format(r"\d{6} \d{5}"), "no.fodselsnummer", "f[øo]dselsn|personnummer"),
-        _id("CA SIN", APART.format(r"\d{3}[ -]\d{3}[ -]\d{3}"), "ca.sin", r"SIN\b|social insurance"),
-        _id("IN Aadhaar", APART.format(r"\d{4}[ -]\d{4}[ -]\d{4}"), "in_.aadhaar", "Aadhaar|UIDAI"),
+        _named_id("UK NHS number", APART.format(r"\d{3}[ -]\d{3}[ -]\d{4}"), "gb.nhs"),
+        _named_id("DE IdNr", APART.format(r"\d\d \d{3} \d{3} \d{3}"), "de.idnr"),
+        _named_id("AT Versicherungsnummer", APART.format(r"\d{4} \d{6}"), "at.vnr"),
+        _named_id("NO fødselsnummer", APART.format(r"\d{6} \d{5}"), "no.fodselsnummer"),
+        _named_id("CA SIN", APART.format(r"\d{3}[ -]\d{3}[ -]\d{3}"), "ca.sin"),
+        _named_id("IN Aadhaar", APART.format(r"\d{4}[ -]\d{4}[ -]\d{4}"), "in_.aadhaar"),
     ),
 }  # fmt: skip
 """By the form that a number is written in, what it may be."""

@@ -1,18 +1,18 @@
 """Files -> raw records with their row numbers; typed and checked later."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from hf_finetune.data.json_rows import json_document, json_lines
 from hf_finetune.data.line_rows import csv_rows, delimiter_of, text_lines
-from hf_finetune.data.opening import HEAD, MEND, decode, encoding_of, known_suffix, opened, text_of
+from hf_finetune.data.opening import HEAD, MEND, encoding_of, known_suffix, opened, text_of
 from hf_finetune.data.records import Broken, Record
 from hf_finetune.data.sources import COMPRESSED, TEXTUAL, Located
 from hf_finetune.data.table_rows import arrow_rows, parquet_rows, xlsx_rows
 from hf_finetune.errors import RecipeError, many_faults
 
-__all__ = ["Broken", "Record", "decode", "form_of", "read_records", "stream_located", "stream_records"]
+__all__ = ["Broken", "Record", "forms_of", "read_records", "stream_located", "stream_records"]
 
 
 def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
@@ -22,13 +22,14 @@ def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
     file.
 
     Raises:
-        RecipeError: an unreadable file, naming every broken line; or no rows at all.
+        RecipeError: an unreadable file, naming every broken line; two columns with the name of one field; or no rows
+            at all.
     """
     records: list[Record] = []
     for path, name in located.file_names.items():
         read = list(_stream(path, name, located.member, fields, may_be_short=True))
-        broken = [one for one in read if isinstance(one, Broken) and one.check != "not_read"]
         unread = [one for one in read if isinstance(one, Broken)]
+        broken = [one for one in unread if not _costs_nothing(one, fields)]
         records += [_placed(one, path, located) for one in read if isinstance(one, Record)]
         if broken or (unread and len(unread) == len(read)):
             raise _cannot_read(broken or unread, len(read))
@@ -37,11 +38,15 @@ def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
     return records
 
 
-def stream_located(located: Located, fields: Sequence[str] = ()) -> Iterator[Record | Broken]:
-    """The records of all files of a source, in the files' order, without keeping any; see `stream_records`."""
+def stream_located(located: Located, fields: Sequence[str] = ()) -> Generator[Record | Broken]:
+    """The records of all files of a source, in the files' order, without keeping any; see `stream_records`.
+
+    All bear the name of a file of the source, those out of an archive the archive's.
+    """
     for path, name in located.file_names.items():
         for one in stream_records(path, name, located.member, fields):
-            yield _placed(one, path, located) if isinstance(one, Record) else one
+            named = replace(one, file=name)
+            yield _placed(named, path, located) if isinstance(named, Record) else named
 
 
 def stream_records(
@@ -58,12 +63,17 @@ def stream_records(
     return _stream(path, name, member, fields, may_be_short=False)
 
 
-def form_of(path: Path, name: str, member: str | None = None, fields: Sequence[str] = ()) -> str:
-    """How a file is written, in words: `csv with ';' between cells, UTF-16, gzip`.
+def forms_of(located: Located, fields: Sequence[str] = ()) -> list[str]:
+    """How the files of a source are written, each way once, in words: `csv with ';' between cells, UTF-16, gzip`.
 
     Raises:
         RecipeError: a file that cannot be opened or is not read here.
     """
+    forms = (_form_of(path, name, located.member, fields) for path, name in located.file_names.items())
+    return list(dict.fromkeys(forms))
+
+
+def _form_of(path: Path, name: str, member: str | None, fields: Sequence[str]) -> str:
     with opened(path, name, member) as (file, content):
         suffix = known_suffix(file)
         words = [suffix.removeprefix(".")]
@@ -109,10 +119,16 @@ def _placed(record: Record, path: Path, located: Located) -> Record:
     return replace(record, folder=path.parent, is_confined=located.commit is not None)
 
 
+def _costs_nothing(one: Broken, fields: Sequence[str]) -> bool:
+    """Whether all that a recipe asks for is read all the same."""
+    is_of_others = one.check == "duplicate_column" and one.text.lower() not in map(str.lower, fields)
+    return one.check == "not_read" or is_of_others
+
+
 def _cannot_read(broken: Sequence[Broken], total: int) -> RecipeError:
     """One error for all that is broken in a file."""
     first = broken[0]
-    if first.check == "broken_csv" or first.check == "not_read":
+    if first.check in ("broken_csv", "duplicate_column", "not_read"):
         return RecipeError(f"{first.file}: {first.message} {first.advice}")
     if first.check == "broken_json" and first.advice == "Mend that line.":
         what = first.message.removeprefix("is not JSON (").split(" at line ")[0]

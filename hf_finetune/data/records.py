@@ -1,5 +1,7 @@
 """What reading a file gives: rows as the file has them, and places where it holds no row."""
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,18 @@ class Broken:
     """How the line or the record begins."""
 
     @property
+    def is_row(self) -> bool:
+        """Whether it stands in the place of a row, and is no note on the whole file."""
+        return self.number > 0
+
+    @property
     def finding(self) -> Finding:
         """The same as a fault of a row."""
         return Finding(self.check, True, self.message, self.advice)
+
+
+def named_twice(name: str, columns: Sequence[str], line: int | None = None) -> Iterator[Broken]:
+    """What is told of a header in which several columns have one name; `line` is where it stands, if that is known."""
+    for column in (one for one, count in Counter(columns).items() if one and count > 1):
+        what = f"two columns are called {column!r}: only the last is read."
+        yield Broken(name, 0, "duplicate_column", what, "Rename one.", line, text=column)

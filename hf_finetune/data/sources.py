@@ -3,6 +3,7 @@
 import os
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -50,14 +51,22 @@ class Located:
     """The Hub commit the files were read at; None for a local file."""
     member: str | None = None
     """The file to read inside a zip archive."""
+    prefix: str = ""
+    """Begins the names of its files, where another source that is read with it has files of the same names."""
 
     @property
     def file_names(self) -> dict[Path, str]:
         """Each path's bare name, or its path below the folder common to all where two bare names are the same."""
         if len({path.name for path in self.paths}) == len(self.paths):
-            return {path: path.name for path in self.paths}
-        common = Path(os.path.commonpath([path.absolute().parent for path in self.paths]))
-        return {path: path.absolute().relative_to(common).as_posix() for path in self.paths}
+            return {path: self.prefix + path.name for path in self.paths}
+        names = below_common_folder(self.paths)
+        return {path: self.prefix + name for path, name in zip(self.paths, names, strict=True)}
+
+
+def below_common_folder(paths: Sequence[Path]) -> list[str]:
+    """Of each path what stands below the folder that is common to all."""
+    common = Path(os.path.commonpath([path.absolute().parent for path in paths]))
+    return [path.absolute().relative_to(common).as_posix() for path in paths]
 
 
 class Source(ABC):

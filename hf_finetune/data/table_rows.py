@@ -3,10 +3,11 @@
 import io
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, BinaryIO
 
-from hf_finetune.data.records import Broken, Record
+from hf_finetune.data.records import Broken, Record, named_twice
 from hf_finetune.errors import RecipeError, first_line
 
 Read = Iterator[Record | Broken]
@@ -23,11 +24,9 @@ def parquet_rows(name: str, file: BinaryIO) -> Read:
     """
     import pyarrow.parquet
 
-    try:
-        batches = pyarrow.parquet.ParquetFile(_seekable(file)).iter_batches(batch_size=BATCH)
-        yield from _records(name, batches)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _not_whole(name, "parquet", error) from error
+    seekable = _seekable(file)
+    with _whole(name, "parquet"):
+        yield from _records(name, pyarrow.parquet.ParquetFile(seekable).iter_batches(batch_size=BATCH))
 
 
 def arrow_rows(name: str, file: BinaryIO) -> Read:
@@ -41,15 +40,19 @@ def arrow_rows(name: str, file: BinaryIO) -> Read:
     seekable = _seekable(file)
     is_file = seekable.read(6) == b"ARROW1"
     seekable.seek(0)
-    try:
+    with _whole(name, "Arrow"):
         if is_file:
             reader = pyarrow.ipc.open_file(seekable)
             batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
         else:
             batches = iter(pyarrow.ipc.open_stream(seekable))
-        yield from _records(name, (batch.slice(at, BATCH) for batch in batches for at in range(0, len(batch), BATCH)))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _not_whole(name, "Arrow", error) from error
+        yield from _records(name, chain.from_iterable(map(_parts, batches)))
+
+
+def _parts(batch: Any) -> Iterator[Any]:
+    """A batch cut into small ones."""
+    batch.validate(full=True)  # nothing else looks at what its offsets say: where they are spoilt, Python is killed
+    return (batch.slice(at, BATCH) for at in range(0, len(batch), BATCH))
 
 
 def xlsx_rows(name: str, file: BinaryIO) -> Read:
@@ -60,38 +63,37 @@ def xlsx_rows(name: str, file: BinaryIO) -> Read:
     """
     from openpyxl import load_workbook
 
-    try:
+    seekable = _seekable(file)
+    with _whole(name, "xlsx"):
         with warnings.catch_warnings(action="ignore"):  # of what a workbook may hold and no row is
-            book = load_workbook(_seekable(file), read_only=True, data_only=True)
-    except Exception as error:  # whatever its XML makes openpyxl raise
-        raise _not_whole(name, "xlsx", error) from error
-    read = ""
-    for sheet in book.worksheets:
-        rows = sheet.iter_rows(values_only=True)
-        header = next((row for row in rows if any(cell is not None for cell in row)), None)
-        if header is None:
-            continue
-        if read:
-            what = f"the sheet {sheet.title!r} is not read, only {read!r} before it."
-            yield Broken(name, 0, "not_read", what, "Save each sheet as a file of its own.")
-            continue
-        read = sheet.title
-        yield from _sheet_rows(name, header, rows)
-    book.close()
+            book = load_workbook(seekable, read_only=True, data_only=True)
+        read = ""
+        for sheet in book.worksheets:
+            rows = sheet.iter_rows(values_only=True)
+            header = next((row for row in rows if any(cell is not None for cell in row)), None)
+            if header is None:
+                continue
+            if read:
+                what = f"the sheet {sheet.title!r} is not read, only {read!r} before it."
+                yield Broken(name, 0, "not_read", what, "Save each sheet as a file of its own.")
+                continue
+            read = sheet.title
+            yield from _sheet_rows(name, header, rows)
+        book.close()
 
 
 def _sheet_rows(name: str, header: tuple[Any, ...], rows: Iterator[tuple[Any, ...]]) -> Read:
     columns = ["" if cell is None else str(cell).strip() for cell in header]
+    yield from named_twice(name, columns)
     for number, row in enumerate(rows, 1):
-        cells = dict(zip(columns, row, strict=False))
-        beyond = [cell for cell in row[len(columns) :] if cell is not None]
-        beyond += [cells.pop("")] if cells.get("") is not None else []
-        cells.pop("", None)
+        over = [*columns, *[""] * (len(row) - len(columns))]
+        cells = {column: _unspaced(cell) for column, cell in zip(over, row, strict=False) if column}
+        beyond = [cell for column, cell in zip(over, row, strict=False) if cell is not None and not column]
         if beyond:
             what = f"has a cell that no column name stands over: {str(beyond[0])[:40]!r}."
             yield Broken(name, number, "ragged_row", what, "Name its column in the first row, or empty the cell.")
         elif any(cell is not None for cell in cells.values()):
-            yield Record(name, number, {column: _unspaced(cell) for column, cell in cells.items()})
+            yield Record(name, number, cells)
 
 
 def _unspaced(cell: Any) -> Any:
@@ -109,5 +111,15 @@ def _seekable(file: BinaryIO) -> BinaryIO:
     return file if isinstance(file, io.BufferedReader) else io.BytesIO(file.read())
 
 
-def _not_whole(name: str, kind: str, error: Exception) -> RecipeError:
-    return RecipeError(f"{name}: is not a whole {kind} file ({first_line(error)}). Fetch or write it again.")
+@contextmanager
+def _whole(name: str, kind: str) -> Iterator[None]:
+    """Has what a library raises while it reads a file told as one error.
+
+    Raises:
+        RecipeError: when the file is not whole.
+    """
+    try:
+        yield
+    except Exception as error:  # spoilt bytes may mean anything: ParseError, KeyError, OverflowError, UnicodeError
+        what = f"is not a whole {kind} file ({first_line(error)})."
+        raise RecipeError(f"{name}: {what} Fetch or write it again.") from error

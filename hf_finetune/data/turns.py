@@ -1,9 +1,9 @@
 """The turns of a conversation in OpenAI's form, ShareGPT's, or with typed parts of content -> messages."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from hf_finetune.data.json_text import decoded
 from hf_finetune.data.samples import Message, Role
 from hf_finetune.errors import nearest
 
@@ -54,7 +54,7 @@ def _unpacked(value: Any) -> Any:
     """A list that stands as JSON in a text, as csv cells have it."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            return json.loads(value)
+            return decoded(value)
         except ValueError:
             return value
     return value
