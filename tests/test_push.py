@@ -192,6 +192,7 @@ def test_a_bundle_is_pushed_from_a_machine_that_has_nothing_else(world: World) -
         (("bundle", "--bundle", "other"), "bundle: was written by --bundle already."),
         (("run", "acme/carried", "--bundle", "rows.jsonl"), "rows.jsonl: is there already and holds something else."),
         (("run", "acme/ca rried", "--bundle", "other"), "is no name of a repo. Write it as owner/name."),
+        (("run", "acme/" + "x" * 90, "--merged", "--bundle", "other"), "is no name of a repo."),
     ):
         done = world.run("push", *words)
         assert (done.returncode, message in done.stderr, "verify" in done.stdout) == (1, True, False), done.stderr

@@ -88,7 +88,8 @@ def push_run(
     names = names_of(name, merged)
     refuse_unfit(finished, merged)
     if bundle:
-        check_names(replace(order, repo_id=name))
+        for own in names.values():
+            check_names(replace(order, repo_id=own))
         check_place(Path(bundle))
     else:
         check_rights(names, order)
