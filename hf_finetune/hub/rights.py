@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from hf_finetune.errors import RecipeError
 from hf_finetune.hub.client import client, endpoint, explaining, is_transient, page, patiently
@@ -111,8 +111,8 @@ def check_names(target: Target) -> None:
 
 def _info(target: Target) -> "ModelInfo | DatasetInfo":
     """What the Hub tells of a repo."""
-    api = client()
-    return api.dataset_info(target.repo_id) if target.form == "data" else api.model_info(target.repo_id)
+    kind = "dataset" if target.form == "data" else "model"
+    return cast("ModelInfo | DatasetInfo", client().repo_info(target.repo_id, repo_type=kind))
 
 
 def _exchange_identity() -> None:
