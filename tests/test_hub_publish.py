@@ -344,13 +344,16 @@ def push(world: World, target: Target = PLAIN, says: str = "", **more: str) -> "
     return done
 
 
-def test_a_repo_that_has_no_main_branch_is_told(world: World) -> None:
-    world.hub.add_repo(NAME, OLD)
-    world.repo.branches.clear()
+def test_a_repo_that_has_no_main_branch_is_told_and_nothing_is_sent_until_it_has(world: World) -> None:
+    world.hub.add_repo(NAME, OLD, lfs=True)
+    head = world.repo.branches.pop("main")
     push(world, says="is not there, or hidden from this token")
-    assert world.repo.branches == {}
-    assert world.published() == []
-    assert world.hub.storage.received == {}
+    sent = [request for request in world.hub.requests if not request.startswith("GET ")]
+    assert [request for request in sent if not request.startswith(f"POST {API}/branch/main")] == []
+    assert (world.repo.branches, world.published(), world.repo.pulls) == ({}, [], [])
+    world.repo.branches["main"] = head
+    push(world)
+    assert world.held() == AFTER
 
 
 @pytest.mark.parametrize("name", ["finsent", "acme/", "a/b/c", "acme/fin sent", "https://hub/acme/x", "acme/x.git", ""])

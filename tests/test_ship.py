@@ -156,6 +156,8 @@ def answer(snippet):
 SWITCHED = """
 import time
 import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
 logits = lambda: model(input_ids=inputs["input_ids"][:1]).logits[0]
 with torch.no_grad():
@@ -166,6 +168,9 @@ with torch.no_grad():
     both = model(input_ids=inputs["input_ids"], adapter_names=["first", "second"]).logits
 assert torch.allclose(both[0], first, atol=1e-4)
 assert torch.allclose(both[1], second, atol=1e-4)
+    for folder, own in ((first_folder, first), (second_folder, second)):
+        alone = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("tiny-base"), folder).eval()
+        assert torch.allclose(alone(input_ids=inputs["input_ids"][:1]).logits[0], own, atol=1e-5)
 assert not torch.allclose(both[0], both[1], atol=1e-2)
 began = time.perf_counter()
 model.load_adapter(second_folder, adapter_name="third")
@@ -195,7 +200,8 @@ def test_adapters_of_two_recipes_answer_on_one_base_in_one_batch_as_the_card_sho
     both = both.replace('first, second = ".", "."', 'first, second = "run/adapter", "other/adapter"')
     single = [shown["The adapter"].replace('adapter = "."', f'adapter = "{run}/adapter"') for run in ("run", "other")]
     script = (
-        f"{ALONE}\nprint([answer({single[0]!r}), answer({single[1]!r})])\n{both}\nsecond_folder = second\n{SWITCHED}"
+        f"{ALONE}\nprint([answer({single[0]!r}), answer({single[1]!r})])\n{both}\n"
+        f"first_folder, second_folder = first, second\n{SWITCHED}"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -327,10 +327,11 @@ def test_a_command_that_is_interrupted_leaves_what_was_there(
     )  # fmt: skip
     assert begun.stdout is not None
     assert any(line.startswith(moment) for line in begun.stdout)
-    children: list[psutil.Process] = []
-    while command == "verify" and not children:
-        children = psutil.Process(begun.pid).children()
+    children = psutil.Process(begun.pid).children()
+    while command == "verify" and not children and begun.poll() is None:
         time.sleep(0.01)
+        children = psutil.Process(begun.pid).children()
+    assert bool(children) == (command == "verify")
     begun.send_signal(kind)
     _, errors = begun.communicate(timeout=60)
     assert begun.returncode == 128 + kind
