@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_finetune.chat import ChatFormat
 from hf_finetune.errors import RecipeError, plural
-from hf_finetune.memory import overflow
+from hf_finetune.memory import fault_of_first_that_fits, overflow
 from hf_finetune.packed_model import PackedModel
 from hf_finetune.packing import NO_LOSS, Batch, pack, shared_start, supervised
 from hf_finetune.progress import Progress, tracked
@@ -49,11 +49,16 @@ def log_likelihoods(
     scores: list[list[float]] = [[] for _ in rows]
     lean = PackedModel(model)
     shared = shared_start([question[:-1] for question, _ in rows])  # a choice is predicted from what is not shared
-    few = [(question, answers[:2]) for question, answers in rows[:2]]
-    few_both_ways = send_to_device([_padded(few, chat.pad_id), _packed(few, shared)], model.device)
+
+    def fault_with(numbers: Sequence[int]) -> str | None:
+        few = [(question, answers[:2]) for question, answers in (rows[number] for number in numbers)]
+        both_ways = send_to_device([_padded(few, chat.pad_id), _packed(few, shared)], model.device)
+        lean.forget()
+        return lean.fault(*both_ways) or lean.fault(*both_ways)  # then with what was remembered
+
     model.eval()
     with lean.remembering():
-        fault = lean.fault(*few_both_ways) or lean.fault(*few_both_ways)  # then with what was remembered
+        fault = fault_of_first_that_fits(partial(fault_with, range(len(rows))[:2]), partial(fault_with, order[-2:]))
         if fault and progress:
             progress.tell(f"{stage}: each choice has its question computed again: {fault}.")
         sizes = [sum(math.ceil(len(answer) / SHORT_ANSWER) for answer in answers) for _, answers in rows]

@@ -43,3 +43,14 @@ def overflow(compute: Callable[[], object]) -> str | None:
         return None
     release_memory()
     return why
+
+
+def fault_of_first_that_fits(*trials: Callable[[], str | None]) -> str | None:
+    """The fault that the first of the trials finds for which there is memory; None when it finds none."""
+    why: str | None = None
+    for trial in trials:
+        found: list[str | None] = []
+        why = overflow(lambda: found.append(trial()))  # noqa: B023  # called at once
+        if why is None:
+            return found[0]
+    return f"the memory is full ({why})"

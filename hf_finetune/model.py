@@ -75,7 +75,7 @@ def load_tokenizer(base: BaseModel) -> "PreTrainedTokenizerBase":
         tokenizer = AutoTokenizer.from_pretrained(
             base.location, revision=base.commit, padding_side="left", trust_remote_code=False
         )
-    except Exception as error:  # noqa: BLE001  # of a damaged file, transformers and tokenizers raise errors of any kind
+    except Exception as error:  # of a damaged file, transformers and tokenizers raise errors of any kind
         raise RecipeError(f"base model {base.name!r}: its tokenizer cannot be loaded: {first_line(error)}.") from error
     return tokenizer
 

@@ -109,6 +109,10 @@ class PackedModel:
         finally:
             self._remembered = None
 
+    def forget(self) -> None:
+        """What is remembered begins anew, as after a batch for which memory was too small in the middle."""
+        self._remembered = {}
+
     def losses(self, model: Any, batch: Batch, supervised_only: bool = True) -> "torch.Tensor":
         """The cross-entropy of each of a batch's `shift_labels`, in float32.
 

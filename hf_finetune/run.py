@@ -33,8 +33,7 @@ EVALUATION_SETTINGS = (
 
 SESSION_FACTS = (
     "started", "seconds", "training_seconds", "first_step", "last_step", "peak_memory_gib", "energy_wh", "gains",
-    "used",
-    "ended",
+    "used", "ended",
 )  # fmt: skip
 
 

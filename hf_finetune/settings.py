@@ -7,6 +7,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=0.5)]
 
+OPTIMIZER_BYTES: dict[str, float] = {
+    "adamw_torch": 8, "adamw_torch_fused": 8, "paged_adamw_32bit": 8,  # two moments in float32 (arXiv:1711.05101)
+    "adamw_8bit": 2, "paged_adamw_8bit": 2,  # in 8 bits (arXiv:2110.02861)
+    "lion_8bit": 1, "paged_lion_8bit": 1,  # one moment (arXiv:2302.06675)
+    "rmsprop": 4,  # the mean square
+    "adafactor": 0.1,  # the sums of rows and columns (arXiv:1804.04235); for matrices of rank 16 about a fortieth
+    "sgd": 0,
+}  # fmt: skip
+"""Bytes of state for each value that is trained, by `optim`. Paged ones may be moved out where memory is short."""
+
 
 class Settings(BaseModel):
     """All that can be set, with its default; a comment beside a number says where it comes from."""

@@ -18,7 +18,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # else each of two test processes, and 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests with & has it ignored
 
 
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips the tests of a GPU on a machine that has none."""
     if item.get_closest_marker("gpu"):

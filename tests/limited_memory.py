@@ -16,6 +16,7 @@ from typing import Any
 
 from interrupted_runs import free_port, import_everything
 
+UNLIMITED = resource.RLIM_INFINITY, resource.RLIM_INFINITY
 LABELS = ("positive", "negative", "neutral")
 
 
@@ -99,6 +100,7 @@ def train(case: dict[str, Any], said: list[str]) -> dict[str, Any]:
     """A training of a few steps; its memory is limited when the longest batch is tried, or before the n-th batch."""
     from hf_finetune.files import read_json, read_jsonl, sha256
     from hf_finetune.model import adapter_config, find_base_model, load_base_model, load_tokenizer
+    from hf_finetune.packed_model import PackedModel
     from hf_finetune.prepare import Encoded
     from hf_finetune.processes import join
     from hf_finetune.progress import Progress, Session
@@ -114,7 +116,10 @@ def train(case: dict[str, Any], said: list[str]) -> dict[str, Any]:
     rows, checked = (encoded(tokenizer, sentences(*sizes)) for sizes in (case["rows"], case["checked"]))
     model = load_base_model(base, settings)
     progress = Progress(Session("now"), folder, said.append)
-    if "batch" in case:
+    if "first trial" in case:
+        before(PackedModel, "fault", 1, lambda: limit(case | {"mib": case["first trial"]}))
+        before(PackedModel, "fault", 2, lambda: resource.setrlimit(resource.RLIMIT_AS, UNLIMITED))
+    elif "batch" in case:
         before(RecipeTrainer, "training_step", case["batch"], lambda: limit(case))
     else:
         before(Fitting, "prove", 1, lambda: limit(case))
@@ -130,6 +135,7 @@ def train(case: dict[str, Any], said: list[str]) -> dict[str, Any]:
         "used": read_json(folder / "progress.json")["used"],
         "adapter": str(last / "adapter_model.safetensors"),
         "sha256": sha256(last / "adapter_model.safetensors"),
+        "gains": progress.session.gains,
         "batches": [json.loads(file.read_text())["rows_at_a_time"] for file in sorted(folder.glob("*/*/log_window_*"))],
     }
 
@@ -153,6 +159,8 @@ def answer(case: dict[str, Any], said: list[str]) -> dict[str, Any]:
     model, chat = load_base_model(base, settings), ChatFormat.of(load_tokenizer(base))
     progress = Progress(Session("now"), Path(case["folder"]), said.append)
     prompts = [question for question, _ in sentences(*case["rows"])]
+    if case.get("longest first"):
+        prompts.reverse()
     limit(case)
     texts = generate_texts(model, chat, prompts, 3, case["size"], progress, "evaluate base")
     scores = log_likelihoods(model, chat, prompts, [LABELS] * len(prompts), case["size"], progress, "choose")

@@ -106,7 +106,9 @@ raise ZeroDivisionError
 
 
 def test_a_process_that_fails_does_not_wait_for_its_workers() -> None:
-    done = subprocess.run([sys.executable, "-c", WITH_A_WORKER], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_A_WORKER], capture_output=True, text=True, timeout=120, check=False
+    )
     assert (done.stdout, done.returncode) == ("began\n", 1), done.stderr
     assert done.stderr.splitlines()[-1] == "ZeroDivisionError"
 

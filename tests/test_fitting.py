@@ -133,10 +133,8 @@ def test_trying_it_again_leaves_no_trace_in_a_run_that_is_gone_on_with(
     whole = trained(tiny_base, tmp_path, **NOISY)
     expected = files_of(whole)
     (tmp_path / "checkpoints" / "checkpoint-6").rename(tmp_path / "away")
-    assert (
-        files_of(trained(tiny_base, tmp_path, checkpoint=tmp_path / "checkpoints" / "checkpoint-3", **NOISY))
-        == expected
-    )
+    again = trained(tiny_base, tmp_path, checkpoint=tmp_path / "checkpoints" / "checkpoint-3", **NOISY)
+    assert files_of(again) == expected
 
 
 def test_the_tried_batch_is_one_of_the_run_and_the_longest(
@@ -171,9 +169,9 @@ FIXED: dict[str, Any] = {
 }  # fmt: skip
 EIGHT, FOUR = {"per_device_train_batch_size": 8}, {"per_device_train_batch_size": 4}
 NOISE = {"lora_dropout": 0.1}
-ASKED: dict[str, Any] = {"what": "answer", "rows": (16, 100, 200), "size": 16}
+ASKED: dict[str, Any] = {"what": "answer", "rows": (48, 100, 200), "size": 48}
 CASES: dict[str, dict[str, Any]] = {
-    # 8 rows take some 300 MiB, 4 some 150, 16 validation rows some 80, 16 questions some 110. An epoch of 12 rows is a
+    # 8 rows take some 300 MiB, 4 some 150, 64 validation rows some 320, 48 questions some 330. An epoch of 12 rows is a
     # batch of 8 and one of 4, or three of 4.
     "whole": WORK | {"settings": FIXED | EIGHT},
     "halved": WORK | {"settings": FIXED | EIGHT, "mib": 190},
@@ -186,10 +184,18 @@ CASES: dict[str, dict[str, Any]] = {
     "two, in a step, gone on with":
         WORK | {"settings": FIXED | FOUR, "processes": 2, "go on from": ("two, in a step", 1), "there": True},
     "validation": WORK | {
-        "settings": FIXED | EIGHT | {"max_steps": 1}, "rows": (4, 10, 20), "checked": (16, 100, 200), "mib": 50,
+        "settings": FIXED | {"max_steps": 1, "per_device_eval_batch_size": 64},
+        "rows": (4, 10, 20), "checked": (64, 100, 200), "mib": 190,
+    },
+    "not even one to validate": WORK | {
+        "settings": FIXED | {"max_steps": 1}, "rows": (4, 10, 20), "checked": (2, 2900, 3000), "mib": 3,
+    },
+    "first two too long to try": WORK | {
+        "settings": FIXED | {"max_steps": 1}, "rows": (2, 1400, 1500), "first trial": 1,
     },
     "asked": ASKED,
-    "asked in halves": ASKED | {"mib": 80},
+    "asked in halves": ASKED | {"mib": 190},
+    "longest asked first": ASKED | {"rows": (4, 4, 1500), "size": 4, "longest first": True, "mib": 110},
 }  # fmt: skip
 
 
@@ -284,21 +290,31 @@ class TestWithLittleMemory:
         main, other = limited["two, in a step"]
         assert main["error"] == "another process is gone"
         assert "the memory of process 1 is full" in other["error"]
-        assert "goes on from the last checkpoint with 2 rows at a time" in other["error"]
+        assert "goes on from the last checkpoint with 1 row at a time" in other["error"]
         again, _ = limited["two, in a step, gone on with"]
-        assert again["used"] == {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+        assert again["used"] == {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
         assert_trained_alike(again, limited["whole"][0])
 
     def test_a_validation_that_does_not_fit_is_made_in_halves(self, limited: Any) -> None:
         (checked,) = limited["validation"]
-        assert checked["used"]["per_device_eval_batch_size"] < 16
-        assert "goes on as with per_device_eval_batch_size=8: the same validation loss" in checked["said"][0]
+        assert checked["used"]["per_device_eval_batch_size"] < 64
+        assert "goes on as with per_device_eval_batch_size=32: the same validation loss" in checked["said"][0]
+
+    def test_a_validation_row_that_does_not_even_fit_alone_is_told_with_what_helps(self, limited: Any) -> None:
+        (alone,) = limited["not even one to validate"]
+        assert "with one row at a time; the longest row of splits/validation.jsonl has " in alone["error"]
+        assert "with max_length=" in alone["error"]
+
+    def test_gains_are_tried_with_the_shortest_rows_where_the_first_ones_fill_the_memory(self, limited: Any) -> None:
+        (train,), (asked,) = limited["first two too long to try"], limited["longest asked first"]
+        assert train["gains"]["padding_free"] is True
+        assert not any("question computed again" in line for line in asked["said"])
 
     def test_questions_that_do_not_fit_are_asked_in_halves_with_the_same_answers(self, limited: Any) -> None:
         (asked,), (halved,) = limited["asked"], limited["asked in halves"]
         assert asked["used"] == {}
-        assert halved["used"]["per_device_eval_batch_size"] < 16
-        assert halved["said"][0].startswith("memory    evaluate base: 16 rows at a time do not fit (")
+        assert halved["used"]["per_device_eval_batch_size"] < 48
+        assert halved["said"][0].startswith("memory    evaluate base: 48 rows at a time do not fit (")
         assert halved["texts"] == asked["texts"]
         for one, other in zip(halved["scores"], asked["scores"], strict=True):
             assert one == pytest.approx(other, rel=1e-5)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hf_finetune.estimate.gpus import Gpu
 from hf_finetune.estimate.methods import trainable_parameters
 from hf_finetune.estimate.shape import Shape
-from hf_finetune.settings import Settings
+from hf_finetune.settings import OPTIMIZER_BYTES, Settings
 
 GIB = 2**30
 ABSMAX_BLOCK = 64
@@ -19,15 +19,6 @@ NCCL_GIB = 0.5
 FRAGMENTATION = 0.05
 """Of what comes and goes, in torch's allocator, which hands out blocks of 2 and 20 MiB; an assumption."""
 
-MOMENTS: dict[str, float] = {
-    "adamw_torch": 8, "adamw_torch_fused": 8, "paged_adamw_32bit": 8,  # two moments in float32 (arXiv:1711.05101)
-    "adamw_8bit": 2, "paged_adamw_8bit": 2,  # in 8 bits (arXiv:2110.02861)
-    "lion_8bit": 1, "paged_lion_8bit": 1,  # one moment (arXiv:2302.06675)
-    "rmsprop": 4,  # the mean square
-    "adafactor": 0.1,  # the sums of rows and columns (arXiv:1804.04235); for matrices of rank 16 about a fortieth
-    "sgd": 0,
-}  # fmt: skip
-"""Bytes of state for each value that is trained, by `optim`. Paged ones may be moved out where memory is short."""
 MASTER_BYTES = 4
 """Full fine-tuning in half precision keeps the numbers in float32 besides (ZeRO, arXiv:1910.02054, section 3.1)."""
 
@@ -94,7 +85,7 @@ def trained_bytes(shape: Shape, settings: Settings, method: str, itemsize: int) 
 
     An adapter and its gradients are in float32, so that small steps are not lost.
     """
-    trainable, state = trainable_parameters(shape, settings, method), MOMENTS[settings.optim]
+    trainable, state = trainable_parameters(shape, settings, method), OPTIMIZER_BYTES[settings.optim]
     if method != "full":
         return 4.0 * trainable, 4.0 * trainable, state * trainable
     return (MASTER_BYTES if itemsize < 4 else 0.0) * trainable, float(itemsize * trainable), state * trainable

@@ -14,15 +14,12 @@ from hf_finetune.memory import overflow
 from hf_finetune.packing import Batch
 from hf_finetune.processes import highest, is_main, num_processes, rank, sharding, share
 from hf_finetune.progress import Progress
+from hf_finetune.settings import OPTIMIZER_BYTES
 from hf_finetune.train.batches import Pieces
 from hf_finetune.train.longest import Needs, neediest
 
 if TYPE_CHECKING:
     from hf_finetune.train.trainer import RecipeTrainer
-
-STATE_BYTES = {"adamw_torch": 8, "adamw_torch_fused": 8, "adamw_8bit": 2, "lion_8bit": 1, "rmsprop": 4}
-"""What an optimiser holds for each value that it trains. Paged ones hold it in the machine's memory; Adafactor and SGD
-hold next to nothing."""
 
 
 class Fitting:
@@ -127,9 +124,10 @@ class Fitting:
         """Inside, as much memory is taken as the optimiser's state needs, and DDP's buckets; after it all is freed."""
         trainer, settings = self.trainer, self.trainer.settings
         trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-        value_bytes = STATE_BYTES.get(settings.optim, 0) + (4 if num_processes() > 1 else 0)
+        state_bytes = 0 if settings.optim.startswith("paged_") else OPTIMIZER_BYTES[settings.optim]
+        value_bytes = state_bytes + (4 if num_processes() > 1 else 0)
         was_training = trainer.model.training
-        taken = torch.empty(trainable * value_bytes, dtype=torch.uint8, device=trainer.args.device)
+        taken = torch.empty(int(trainable * value_bytes), dtype=torch.uint8, device=trainer.args.device)
         try:
             yield
         finally:
@@ -165,10 +163,14 @@ class Fitting:
         self._tell(before, why, used, f"the same rows a step and the same loss{noise}")
 
     def _halve_validation(self, why: str) -> None:
-        """From now on half as many validation rows go through the model at a time."""
+        """From now on half as many validation rows go through the model at a time.
+
+        Raises:
+            RecipeError: when it was one.
+        """
         before = min(self.validation.size, len(self.trainer.rows.validation))
         if before == 1:
-            raise self._too_long(why)
+            raise self._too_long_to_validate(why)
         self.validation.size = _half(before)
         used = {"per_device_eval_batch_size": self.validation.size}
         self.progress.session.used |= used
@@ -198,12 +200,9 @@ class Fitting:
         longest = max(range(len(lengths)), key=lengths.__getitem__)
         shorter = max(1, lengths[longest] // 2)
         longer = plural(sum(length > shorter for length in lengths), "row")
+        is_checkpointed = trainer.gains.taken()["gradient_checkpointing"] == "all layers"
         helps = [
-            *(
-                []
-                if trainer.gains.taken()["gradient_checkpointing"] == "all layers"
-                else ["gradient_checkpointing=true"]
-            ),
+            *([] if is_checkpointed else ["gradient_checkpointing=true"]),
             *([] if settings.load_in_4bit else ["load_in_4bit=true"]),
             *(["dequantize_once=false"] if trainer.is_dequantized else []),
             f"max_length={shorter} (which leaves out {longer} of {len(lengths):,})",
@@ -214,11 +213,22 @@ class Fitting:
             f"Start another run (output_dir=FOLDER or --overwrite) with {' or '.join(helps)}, or a smaller base model."
         )
 
+    def _too_long_to_validate(self, why: str) -> RecipeError:
+        """What can be done where a validation row does not even fit alone."""
+        longest = max(len(row["input_ids"]) for row in self.trainer.rows.validation)
+        return RecipeError(
+            f"validation: the memory is full ({why}) with one row at a time; the longest row of "
+            f"splits/validation.jsonl has {plural(longest, 'token')}. Start another run "
+            f"(output_dir=FOLDER or --overwrite) with max_length={max(1, longest // 2)}, which leaves out longer rows, "
+            f"or with a smaller base model."
+        )
+
     def _stopped(self, why: str) -> RecipeError:
         """What there is to do where one of several processes has no memory left in the middle of a step."""
-        if self.train.size == 1:
+        before = min(self.train.size, max(map(len, self._of_step)))
+        if before == 1:
             return self._too_long(why)
-        size = _half(self.train.size)
+        size = _half(before)
         write_json(self._file, size)
         return RecipeError(
             f"training: the memory of process {rank()} is full ({why}). Start the same command again: it goes on from "

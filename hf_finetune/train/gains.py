@@ -1,22 +1,27 @@
 """Which gains of speed a training takes up: those that are asked for and leave the losses as they are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from hf_finetune.lora import fuse
+from hf_finetune.memory import fault_of_first_that_fits
 from hf_finetune.model import free_memory
 from hf_finetune.packed_model import PackedModel
 from hf_finetune.packing import Batch
 from hf_finetune.processes import highest, sharding
 from hf_finetune.progress import Progress
+from hf_finetune.settings import OPTIMIZER_BYTES
 from hf_finetune.train.batches import packed_batch, supervised_batch
 from hf_finetune.train.room import keeps_at_most
 
 if TYPE_CHECKING:
     from hf_finetune.train.trainer import RecipeTrainer
+
+
+Row = Mapping[str, Sequence[int]]
 
 
 class Gains:
@@ -80,9 +85,6 @@ class Gains:
     def _can(self, setting: str, progress: Progress) -> bool:
         """Whether the labels of two rows have the losses of the plain computation with this gain of speed too."""
         trainer = self.trainer
-        rows = trainer.rows.train[:2]
-        padded = supervised_batch(rows, trainer.data_collator)
-        lean = packed_batch(rows, trainer.settings.shared_prefix) if setting == "padding_free" else padded
         has_noise = setting == "padding_free" and trainer.settings.neftune_noise_alpha is not None
         why = (
             "DeepSpeed shares the model out" if sharding() == "DeepSpeed"
@@ -91,12 +93,22 @@ class Gains:
             else None
         )  # fmt: skip
         if why is None:
-            with trainer.accelerator.autocast():
-                why = self.lean.fault(trainer._prepare_inputs(padded), trainer._prepare_inputs(lean))
+            first, shortest = trainer.rows.train[:2], sorted(trainer.rows.train, key=_length)[:2]
+            why = fault_of_first_that_fits(
+                partial(self._fault, setting, first), partial(self._fault, setting, shortest)
+            )
         if highest(float(why is not None)):
             progress.tell(f"{setting} is off: {why or 'as in another process'}.")
             return False
         return True
+
+    def _fault(self, setting: str, rows: Sequence[Row]) -> str | None:
+        """What is wrong with the losses of some rows with this gain of speed."""
+        trainer = self.trainer
+        padded = supervised_batch(rows, trainer.data_collator)
+        lean = packed_batch(rows, trainer.settings.shared_prefix) if setting == "padding_free" else padded
+        with trainer.accelerator.autocast():
+            return self.lean.fault(trainer._prepare_inputs(padded), trainer._prepare_inputs(lean))
 
     def _checkpointed(self) -> str:
         """Which layers compute their activations again."""
@@ -110,10 +122,10 @@ class Gains:
         """Whether the activations of the longest rows, sharing nothing, stay in memory until the backward pass."""
         trainer = self.trainer
         size = trainer.settings.per_device_train_batch_size
-        longest = sorted(trainer.rows.train, key=lambda row: len(row["input_ids"]))[-size:]
+        longest = sorted(trainer.rows.train, key=_length)[-size:]
         batch = trainer._prepare_inputs(packed_batch(longest, False) if self.is_packed else self.collate(longest))
         trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-        optimizer = 3 * 4 * trainable  # the gradients, and AdamW's two moments
+        optimizer = (4 + OPTIMIZER_BYTES[trainer.settings.optim]) * trainable  # and the gradients
         room = int((free_memory() - optimizer) / 1.5)  # the backward pass needs some of its own
         devices = [trainer.args.device] if trainer.args.device.type == "cuda" else []
         trainer.model.train()
@@ -121,3 +133,7 @@ class Gains:
             fits = keeps_at_most(room, trainer.model, lambda: trainer.compute_loss(trainer.model, dict(batch)))
         trainer.forget_what_was_noted()
         return not highest(float(not fits))
+
+
+def _length(row: Row) -> int:
+    return len(row["input_ids"])

@@ -109,9 +109,8 @@ class RecipeTrainer(SFTTrainer):  # type: ignore[misc]  # TRL exports it untyped
             )
         self.remove_callback(PrinterCallback)  # it prints every log line as a dict
         self._hold_adapter_in_float32()
-        self.model_accepts_loss_kwargs = (
-            True  # labels are counted for `compute_loss`, which takes the count for any model
-        )
+        # Labels are counted for `compute_loss`, which takes the count for any model.
+        self.model_accepts_loss_kwargs = True
         self.gains = Gains(self, progress)
         if settings.gradient_checkpointing == "auto" and not sharding():
             self.gains.checkpoint_what_does_not_fit()
