@@ -154,6 +154,24 @@ def test_rows_are_told_by_their_number_in_the_file(bench: Bench) -> None:
     assert any(line.text.startswith("row 101: 'label' is 'up'") for line in bench.lines(QUICK))
 
 
+@pytest.mark.parametrize("words", [[], ["leave_out_faulty_rows=true"]])
+def test_a_row_that_the_recipe_refuses_hides_nothing_in_the_other_rows(bench: Bench, words: list[str]) -> None:
+    bench.words += words
+    bench.change_recipe(
+        "from hf_finetune import", "from hf_finetune.errors import RecipeError\nfrom hf_finetune import"
+    )
+    refusal = 'if "illegible" in row.sentence:\n            raise RecipeError("it is illegible. Type it again.")'
+    bench.change_recipe('        return f"Is this news', f'        {refusal}\n        return f"Is this news')
+    bench.rows[4] = bench.rows[4] | {"sentence": "An illegible sentence"}
+    bench.rows[2] = bench.rows[2] | {"sentence": "{{company}} said profit rose in 3 years"}
+    found = [line for line in bench.lines(QUICK) if line.area == "data" and line.level != "ok"]
+    level = "warning" if words else "fault"
+    assert [(line.check, line.level, line.text[:22]) for line in found] == [
+        ("rows", level, "row 5: it is illegible"), ("single_rows", "fault", "placeholder in 1 row ("),
+    ]  # fmt: skip
+    assert "(3)" in found[1].text
+
+
 def found_in(bench: Bench, check: Check) -> list[tuple[str, str]]:
     """Level and text of what one check says of the bench's run, apart from what is in order."""
     (bench.folder / "rows.jsonl").touch()

@@ -10,7 +10,7 @@ from hf_finetune.doctor.line import Line, fault, ok, warning
 from hf_finetune.doctor.subject import Subject
 from hf_finetune.errors import SHOWN_FAULTS, plural
 from hf_finetune.licences import read_license
-from hf_finetune.prepare import prepare
+from hf_finetune.prepare import prepare_read, read_source
 from hf_finetune.resolve import TIMEOUT_SECONDS, find_card, resolve_commit
 from hf_finetune.scoring import check_evaluation
 
@@ -36,7 +36,8 @@ def rows(subject: Subject) -> Iterator[Line]:
         return
     values, most = subject.settings, min(subject.settings.max_test_rows or MARKED, MARKED)
     lenient = values.model_copy(update={"leave_out_faulty_rows": True, "max_test_rows": most})
-    subject.prepared = prepare(subject.recipe, subject.source, lenient)
+    subject.read = read_source(subject.recipe, subject.source, lenient)
+    subject.prepared = prepare_read(subject.recipe, subject.source, lenient, subject.read)
     facts = subject.prepared.facts
     subject.num_train_rows = facts["rows"]["train"]
     whole = facts["rows"] | {"test": facts["rows"]["test"] + facts.get("test_rows_left_out", 0)}

@@ -10,7 +10,7 @@ from hf_finetune.data.sources import Source
 from hf_finetune.doctor.line import Line
 from hf_finetune.layers import Settled
 from hf_finetune.model import BaseModel
-from hf_finetune.prepare import Encoded, Prepared
+from hf_finetune.prepare import Encoded, Prepared, Read
 from hf_finetune.processes import num_processes
 from hf_finetune.recipe import Recipe, recipe_file
 from hf_finetune.settings import Settings
@@ -52,6 +52,8 @@ class Subject:
     """Of the base's weights that are to be downloaded yet."""
     chat: ChatFormat | None = None
     data_license: dict[str, Any] = field(default_factory=dict)
+    read: Read | None = None
+    """All rows of the source, those left out by their faults alone."""
     prepared: Prepared | None = None
     encoded: Encoded | None = None
     num_train_rows: int = 0
