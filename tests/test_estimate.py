@@ -196,6 +196,34 @@ def test_more_rows_and_fewer_layers_run_again_take_more_memory() -> None:
     assert counter.untraceable == {}
 
 
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_step_takes_the_same_whatever_was_traced_before_it(is_full: bool) -> None:
+    """Checkpointing has a model's embeddings give gradients, which it goes on with when it is switched off."""
+    import torch
+
+    from hf_finetune.estimate.steps import Kind
+
+    settings = Settings(max_length=64, few_shot=0)
+    kind = Kind(torch.bfloat16, is_full, "flash", True, not is_full)
+    counters = [Estimator(qwen(), settings, assumed_lengths(settings)).counter for _ in range(2)]
+    counters[1].steps(kind, 2).step(1)
+    steps = [counter.steps(kind, 16) for counter in counters]
+    assert steps[0].step(0) == steps[1].step(0)
+    assert steps[0].step(4) == steps[1].step(4)
+
+
+def test_heads_without_groups_take_the_same_on_a_gpu_without_flash_attention() -> None:
+    settings = Settings(max_length=64, few_shot=0, per_device_train_batch_size=4)
+    seven, eight = (
+        Estimator(shape(name), settings, assumed_lengths(settings)) for name in ("Llama-2-7B", "Llama-3.1-8B")
+    )
+    for estimator in (seven, eight):
+        for name in ("T4", "A10G"):
+            estimator.estimate(find_gpus([name])[0], 1, "qlora")
+    kinds = [{kind.attention for kind, _ in estimator.counter._traced} for estimator in (seven, eight)]
+    assert kinds == [{"flash"}, {"flash", "efficient"}]
+
+
 def test_the_operations_of_a_step_are_those_of_the_formula() -> None:
     # Forward and, as the base is frozen, the gradients of activations alone: 4 operations a parameter and token.
     settings = Settings(max_length=128, lora_r=1, shared_prefix=False, few_shot=0)

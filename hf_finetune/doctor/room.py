@@ -13,6 +13,7 @@ from hf_finetune.errors import RecipeError
 from hf_finetune.model import free_memory
 from hf_finetune.processes import num_processes
 from hf_finetune.progress import duration
+from hf_finetune.settings import written
 
 if TYPE_CHECKING:
     from hf_finetune.estimate import Estimate, Gpu
@@ -149,14 +150,15 @@ def _what_fits(subject: Subject, estimator: "Estimator", gpu: "Gpu") -> str:
 
     values = subject.settings
     halves = [half for half in (values.max_length // 2, values.max_length // 4) if half >= 64]
-    tried: list[dict[str, object]] = [] if values.load_in_4bit else [{"load_in_4bit": True, "load_in_8bit": False}]
-    tried += [{"gradient_checkpointing": True}] if values.gradient_checkpointing is False else []
-    tried += [{"optim": "paged_adamw_8bit", "lora_r": min(8, values.lora_r)}]
+    if not values.load_in_4bit and estimator.estimate(gpu, 1, "qlora").fits:
+        return "load_in_4bit=true load_in_8bit=false"
+    tried: list[dict[str, object]] = [{"optim": "paged_adamw_8bit", "lora_r": min(8, values.lora_r)}]
+    if values.gradient_checkpointing is False:
+        tried.insert(0, {"gradient_checkpointing": True})
     for change in tried:
         changed = values.model_copy(update=change)
-        method = "qlora" if changed.load_in_4bit else _method(subject)
-        if Estimator(estimator.shape, changed, estimator.lengths).estimate(gpu, 1, method).fits:
-            return " ".join(f"{name}={str(value).lower()}" for name, value in change.items())
+        if Estimator(estimator.shape, changed, estimator.lengths).estimate(gpu, 1, _method(subject)).fits:
+            return " ".join(f"{name}={written(value)}" for name, value in change.items())
     shorter = f"rows of {halves[0]} tokens at most (max_length={halves[0]}), " if halves and not gpu.is_cpu else ""
     return f"{shorter}a smaller base, or {elsewhere(subject, estimator)}"
 
