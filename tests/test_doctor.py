@@ -1,6 +1,8 @@
 """The page that doctor prints, its JSON, its exit code, and what a run takes of it."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,6 +148,15 @@ def test_good_data_of_the_recipes_gets_no_fault_and_no_warning(
     found = [line for _, own in examine(subject_of(name, [], None, True, None), areas) for line in own]
     assert [line for line in found if line.level != "ok"] == []
     assert len(found) > 10
+
+
+def test_a_command_ends_without_looking_for_garbage_in_all_that_it_imported(tmp_path: Path) -> None:
+    at_exit = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0))"
+    start = f"{at_exit}; from hf_finetune.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", start, "list"], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=True
+    )
+    assert done.stdout.endswith("\nTrue\n")
 
 
 def test_rows_are_told_by_their_number_in_the_file(bench: Bench) -> None:
