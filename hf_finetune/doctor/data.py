@@ -1,17 +1,17 @@
 """The rows: whether they can be read and learnt from, split by split."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatch
 from typing import Any
 
-from hf_finetune.data.sources import READABLE, HubDataset
+from hf_finetune.data.sources import HubDataset
 from hf_finetune.data.splits import SPLITS, tokens, varying_parts
+from hf_finetune.doctor.downloads import missing_bytes
 from hf_finetune.doctor.line import Line, fault, ok, warning
 from hf_finetune.doctor.subject import Subject
 from hf_finetune.errors import SHOWN_FAULTS, plural
 from hf_finetune.licences import read_license
 from hf_finetune.prepare import prepare_read, read_source
-from hf_finetune.resolve import TIMEOUT_SECONDS, find_card, resolve_commit
+from hf_finetune.resolve import find_card, resolve_commit
 from hf_finetune.scoring import check_evaluation
 
 SMALL_BYTES = 64 * 2**20
@@ -139,30 +139,16 @@ def data_licence(subject: Subject) -> Iterator[Line]:
 def bytes_to_fetch(source: Any) -> int:
     """How much a source has to download; 0 for files that are here, and where the Hub does not tell."""
     import httpx2
-    from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import constants
 
     if not isinstance(source, HubDataset) or constants.HF_HUB_OFFLINE:
         return 0
     commit = resolve_commit(source.id, source.revision, "data set")
     try:
-        info = HfApi().dataset_info(source.id, revision=commit, files_metadata=True, timeout=TIMEOUT_SECONDS)
+        names = source.file_names(commit)
     except (httpx2.HTTPError, OSError):
         return 0
-    wanted = {file.rfilename: file.size or 0 for file in info.siblings or [] if _is_of(source, file.rfilename)}
-    try:
-        folder = snapshot_download(
-            source.id, repo_type="dataset", revision=commit, local_files_only=True, allow_patterns=list(wanted)
-        )
-    except LocalEntryNotFoundError:
-        return sum(wanted.values())
-    from pathlib import Path
-
-    return sum(size for name, size in wanted.items() if not (Path(folder) / name).is_file())
-
-
-def _is_of(source: HubDataset, name: str) -> bool:
-    return fnmatch(name, source.file or "*") and name.endswith(READABLE)
+    return missing_bytes(source.id, commit, names, "dataset") or 0
 
 
 def _faulty(facts: Mapping[str, Any], are_left_out: bool) -> Iterator[Line]:
