@@ -224,6 +224,14 @@ def test_a_token_that_ends_with_its_line_is_one(bench: Bench) -> None:
     assert found_in(bench, variables.tokens) == []
 
 
+def test_a_config_of_which_no_model_can_be_built_is_one_fault(bench: Bench) -> None:
+    bench.edit("config.json", hidden_size="wide")
+    found = [line for line in bench.lines() if line.level == "fault"]
+    assert [(line.check, line.fix) for line in found] == [("architecture", "Mend it, or take another.")]
+    assert "no model can be built of its config.json" in found[0].text
+    assert "hidden_size" in found[0].text
+
+
 def test_what_lies_beside_the_weights_is_not_looked_at(bench: Bench) -> None:
     (bench.own_base() / "optimizer.safetensors").write_bytes(b"cut")
     bench.file(

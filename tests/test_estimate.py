@@ -154,7 +154,7 @@ def test_4_bit_layers_take_the_bytes_that_bitsandbytes_takes(tmp_path: Path) -> 
         state = layer.weight.quant_state
         parts = (layer.weight, state.absmax, state.state2.absmax, state.offset)
         taken += sum(int(part.numel() * part.element_size()) for part in parts)
-    found = shape_of(base, settings)
+    found = shape_of(base)
     assert len(layers) == sum(layer.is_quantized for layer in found.linears) > 0
     assert quantized_bytes(found, settings) == taken
 
@@ -172,7 +172,7 @@ def test_an_adapter_has_the_parameters_that_peft_gives_it(tiny_base: Path, value
         warnings.simplefilter("ignore", FutureWarning)  # PEFT 0.21 asks transformers 5 by an attribute's old name
         adapted = get_peft_model(model, adapter_config(model, settings))
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-    assert adapter_parameters(shape_of(base, settings), settings) == trainable
+    assert adapter_parameters(shape_of(base), settings) == trainable
 
 
 def test_a_layer_that_the_base_lacks_is_refused() -> None:
@@ -403,7 +403,7 @@ def test_a_base_that_cannot_be_built_is_told_in_a_sentence(tmp_path: Path, spoil
     spoil(make_base(tmp_path / "base"))
     settings = Settings(model_name_or_path=str(tmp_path / "base"))
     with pytest.raises(RecipeError) as error:
-        shape_of(find_base_model(settings), settings)
+        shape_of(find_base_model(settings))
     assert str(error.value).startswith(f"base model 'base': {why}")
 
 

@@ -81,11 +81,11 @@ def estimator_of(subject: Subject) -> "Estimator | None":
     if recipe is None or base is None or subject.skeleton is None or prepared is None or encoded is None:
         return None
     if subject.estimator is None:
-        from hf_finetune.estimate import counted_lengths, shape_of_config
+        from hf_finetune.estimate import counted_lengths, shape_of_model
         from hf_finetune.estimate.fit import Estimator
 
         lengths = replace(counted_lengths(recipe, prepared, encoded), num_rows=subject.num_train_rows)
-        subject.estimator = Estimator(shape_of_config(subject.config, base.name), subject.settings, lengths)
+        subject.estimator = Estimator(shape_of_model(subject.skeleton, base.name), subject.settings, lengths)
     return subject.estimator
 
 

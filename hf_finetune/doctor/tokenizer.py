@@ -21,8 +21,8 @@ def tokenizer(subject: Subject) -> Iterator[Line]:
     """The tokenizer and its chat template; whether answers can end."""
     from jinja2 import TemplateError
 
-    if subject.base is None:
-        return
+    if subject.base is None or subject.config is None:
+        return  # the tokenizer is chosen by the config, of which it is told what is wrong
     loaded = subject.chat.tokenizer if subject.chat else load_tokenizer(subject.base)
     try:
         subject.chat = subject.chat or ChatFormat.of(loaded)
