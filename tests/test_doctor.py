@@ -19,9 +19,13 @@ from hf_finetune.doctor import (
     Line,
     Subject,
     base,
+    data,
     examine,
     notes_of,
+    room,
     software,
+    tokenizer,
+    training,
     variables,
     weights,
 )
@@ -29,6 +33,7 @@ from hf_finetune.doctor.examination import Check, lines_of
 from hf_finetune.doctor.line import defect, parted, warning
 from hf_finetune.doctor.training import LONGEST, Shown, some_of
 from hf_finetune.errors import RecipeError
+from hf_finetune.estimate.lengths import read_lengths
 from hf_finetune.layers import Layer, settle
 from hf_finetune.model import find_base_model
 from hf_finetune.prepare import Encoded, Prepared
@@ -129,6 +134,27 @@ def test_of_many_rows_the_longest_are_tokenised_for_sure(tmp_path: Path) -> None
     assert is_part
     assert rows[4321] in part.rows["train"]
     assert LONGEST < len(part.rows["train"]) < 3_000
+
+
+def test_the_estimate_is_of_whole_splits_although_a_part_of_the_rows_is_looked_at(bench: Bench) -> None:
+    for module, name, number in ((training, "MANY", 300), (training, "LONGEST", 40), (data, "MARKED", 30)):
+        bench.monkeypatch.setattr(module, name, number)  # as with more than 5,000, 500 and 100 rows
+    write_rows(bench.folder / "rows.jsonl", sample_rows(250))
+    words = [f"model_name_or_path={bench.base}", "keep_tokens=false"]
+    subject = subject_of(str(RECIPE), words, None, False, "rows.jsonl")
+    areas = [Area("a", (base.found, base.architecture, tokenizer.tokenizer, data.rows, training.encoded))]
+    assert [line for _, own in examine(subject, areas) for line in own if line.level != "ok"] == []
+    estimator = room.estimator_of(subject)
+    assert estimator is not None
+    assert subject.recipe is not None
+    assert subject.source is not None
+    assert subject.base is not None
+    of_all = read_lengths(subject.recipe, subject.source, subject.settings, subject.base)
+    found = estimator.lengths
+    assert (found.num_rows, found.test_rows) == (of_all.num_rows, of_all.test_rows)
+    assert found.test_rows > 60
+    assert found.test_tokens == pytest.approx(of_all.test_tokens, rel=0.05)
+    assert found.validation_tokens == pytest.approx(of_all.validation_tokens, rel=0.05)
 
 
 def test_long_texts_are_cut_in_the_middle() -> None:

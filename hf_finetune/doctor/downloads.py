@@ -9,11 +9,11 @@ def missing_bytes(repo_id: str, commit: str, names: Sequence[str], repo_type: st
     """The bytes of those files that are not in the cache yet; None where the Hub cannot be asked."""
     import httpx2
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
-    class Silent(tqdm):  # type: ignore[type-arg, misc]  # without types; nothing is downloaded, so that there is no bar
+    class Silent(tqdm):  # nothing is downloaded, so that no bar is shown
         def __init__(self, *args: Any, **given: Any) -> None:
-            super().__init__(*args, **given | {"disable": True})
+            super().__init__(*args, **given | {"disable": True})  # type: ignore[no-untyped-call]
 
     patterns = [glob.escape(name) for name in names]
     try:

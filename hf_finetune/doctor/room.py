@@ -6,17 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_finetune.doctor.data import whole_splits
 from hf_finetune.doctor.device import existing
 from hf_finetune.doctor.line import Line, fault, ok, warning
 from hf_finetune.doctor.subject import Subject
 from hf_finetune.errors import RecipeError
 from hf_finetune.model import free_memory
+from hf_finetune.prepare import Encoded, Prepared
 from hf_finetune.processes import num_processes
 from hf_finetune.progress import duration
 from hf_finetune.settings import written
 
 if TYPE_CHECKING:
-    from hf_finetune.estimate import Estimate, Gpu
+    from hf_finetune.estimate import Estimate, Gpu, Lengths
     from hf_finetune.estimate.fit import Estimator
 
 GIB = 2**30
@@ -84,9 +86,23 @@ def estimator_of(subject: Subject) -> "Estimator | None":
         from hf_finetune.estimate import counted_lengths, shape_of_model
         from hf_finetune.estimate.fit import Estimator
 
-        lengths = replace(counted_lengths(recipe, prepared, encoded), num_rows=subject.num_train_rows)
+        lengths = as_of_all(counted_lengths(recipe, prepared, encoded), subject, prepared, encoded)
         subject.estimator = Estimator(shape_of_model(subject.skeleton, base.name), subject.settings, lengths)
     return subject.estimator
+
+
+def as_of_all(part: "Lengths", subject: Subject, prepared: Prepared, encoded: Encoded) -> "Lengths":
+    """The lengths of a run's whole splits, of which doctor has looked at a part of the rows."""
+    whole = whole_splits(prepared.facts)
+    test = min(whole["test"], subject.settings.max_test_rows or whole["test"])
+    validation = len(encoded.validation) + encoded.facts["longer_than_max_length"]["validation"]
+    return replace(
+        part,
+        num_rows=subject.num_train_rows,
+        validation_tokens=round(part.validation_tokens * whole["validation"] / validation),
+        test_rows=test,
+        test_tokens=round(part.test_tokens * test / part.test_rows),
+    )
 
 
 def this_device() -> "Gpu":
