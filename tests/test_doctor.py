@@ -191,6 +191,13 @@ def test_rows_are_told_by_their_number_in_the_file(bench: Bench) -> None:
     assert any(line.text.startswith("row 101: 'label' is 'up'") for line in bench.lines(QUICK))
 
 
+def test_a_fault_that_many_rows_have_is_told_once(bench: Bench) -> None:
+    for n in range(2, 12):
+        bench.rows[n] = {"sentence": bench.rows[n]["sentence"], "lable": bench.rows[n]["label"]}
+    found = [line for line in bench.lines(QUICK) if line.level == "fault"]
+    assert [line.text[:54] for line in found] == ["10 rows (3, 4, 5, 6, 7, ...): 'label' is missing (it h"]
+
+
 @pytest.mark.parametrize("words", [[], ["leave_out_faulty_rows=true"]])
 def test_a_row_that_the_recipe_refuses_hides_nothing_in_the_other_rows(bench: Bench, words: list[str]) -> None:
     bench.words += words

@@ -43,9 +43,8 @@ def architecture(subject: Subject) -> Iterator[Line]:
             "name a base whose architecture transformers has",
         )
     elif kind not in CONFIG_MAPPING_NAMES:
-        near = nearest(kind, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) if kind else ""
-        short = near if near.startswith("Did") else "name another base, or update transformers"
-        yield fault(f"{name}: transformers does not know the architecture {kind!r}", short)
+        fix = nearest(kind, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, otherwise="name another base, or update transformers")
+        yield fault(f"{name}: transformers does not know the architecture {kind!r}", fix)
     elif kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or raw.get("is_encoder_decoder"):
         yield fault(
             f"{name}: is {kind}, which is no causal language model: it does not write text from left to right",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hf_finetune.data.checks import alike_in_words
 from hf_finetune.data.sources import HubDataset
 from hf_finetune.data.splits import SPLITS, tokens, varying_parts
 from hf_finetune.doctor.downloads import missing_bytes
@@ -43,7 +44,11 @@ def rows(subject: Subject) -> Iterator[Line]:
     whole = whole_splits(facts)
     counts = ", ".join(f"{whole[name]:,} {name}" for name in SPLITS)
     yield ok(f"{plural(facts['rows_read'], 'row')} from {facts['source']['name']}: {counts}")
-    yield from _faulty(facts, values.leave_out_faulty_rows)
+    broken = alike_in_words(subject.read.faults)
+    yield from _faulty(broken, len(broken), "more fault", "in other rows", values.leave_out_faulty_rows)
+    unmarkable = facts.get("unmarkable", {"first": [], "rows": 0})
+    how = "of the test split cannot be marked"
+    yield from _faulty(unmarkable["first"], unmarkable["rows"], "more row", how, values.leave_out_faulty_rows)
 
 
 def columns(subject: Subject) -> Iterator[Line]:
@@ -157,18 +162,14 @@ def bytes_to_fetch(source: Any) -> int:
     return missing_bytes(source.id, commit, names, "dataset") or 0
 
 
-def _faulty(facts: Mapping[str, Any], are_left_out: bool) -> Iterator[Line]:
-    """A line for each broken row, as many as fit, and one for the others."""
-    what = {"faulty": "broken", "unmarkable": "of the test split cannot be marked"}
+def _faulty(told: Sequence[str], count: int, more: str, how: str, are_left_out: bool) -> Iterator[Line]:
+    """A line for each fault in rows, as many as fit, and one for the others of so many."""
     line = warning if are_left_out else fault
     advice = "mend the row" if are_left_out else "mend the row; leave_out_faulty_rows=true goes on without it"
-    for name, how in what.items():
-        if name not in facts:
-            continue
-        count, first = facts[name]["rows"], facts[name]["first"][:SHOWN_FAULTS]
-        yield from (line(own.rstrip("."), advice) for own in first)
-        if count > len(first):
-            yield line(f"{plural(count - len(first), 'more row')} {how}", "prepare the rows: see the others")
+    first = told[:SHOWN_FAULTS]
+    yield from (line(own.rstrip("."), advice) for own in first)
+    if count > len(first):
+        yield line(f"{plural(count - len(first), more)} {how}", "prepare the rows: see the others")
 
 
 def _names(text: str, answer: str, choices: Sequence[str] | None) -> bool:
