@@ -27,7 +27,6 @@ class Subject:
 
     settled: Settled
     recipe: Recipe[Any] | None = None
-    path_or_name: str = ""
     source: Source | None = None
     """Where the rows come from."""
     license: str | None = None
@@ -68,10 +67,6 @@ class Subject:
     def is_asked(self, name: str) -> bool:
         """Whether the user has set a setting: in a file, or on the command line."""
         return self.settled.origins[name] not in ("default", "recipe", "demo")
-
-    def is_given(self, name: str) -> bool:
-        """Whether anybody has set a setting, the recipe too."""
-        return self.settled.origins[name] != "default"
 
     @cached_property
     def recipe_file(self) -> str:
