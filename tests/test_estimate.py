@@ -13,7 +13,7 @@ from conftest import make_base, run_cli, sample_rows, write_rows
 from hf_finetune.errors import RecipeError
 from hf_finetune.estimate import CPU, Estimate, Shape, assumed_lengths, estimate, find_gpus, shape_of, shape_of_config
 from hf_finetune.estimate.fit import Estimator
-from hf_finetune.estimate.gpus import known_gpus
+from hf_finetune.estimate.gpus import gpu_of_device, known_gpus
 from hf_finetune.estimate.memory import GIB, quantized_bytes, weights_bytes
 from hf_finetune.estimate.methods import adapter_parameters
 from hf_finetune.estimate.words import suggestion
@@ -313,6 +313,37 @@ def test_a_number_of_gpus_that_no_machine_has_is_priced_by_several_or_a_larger_o
 @pytest.mark.parametrize(("name", "found"), [("a100", "A100-80"), ("Nvidia T4", "T4"), ("rtx 4090", "RTX4090")])
 def test_gpus_are_found_by_the_names_people_write(name: str, found: str) -> None:
     assert find_gpus([name])[0].name == found
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("Tesla T4", "T4"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA L40", None),
+        ("NVIDIA A10G", "A10G"),
+        ("NVIDIA A10", None),
+        ("NVIDIA A100-SXM4-40GB", "A100-40"),
+        ("NVIDIA A100-SXM4-80GB", "A100-80"),
+        ("NVIDIA A100 80GB PCIe", "A100-80"),
+        ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", None),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA B200", "B200"),
+        ("NVIDIA GeForce RTX 4090", "RTX4090"),
+        ("NVIDIA GeForce RTX 4090 D", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX-PRO-6000"),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", None),
+        ("NVIDIA RTX 6000 Ada Generation", None),
+        ("Quadro RTX 6000", None),
+    ],
+)
+def test_a_device_is_the_gpu_of_its_own_name_and_none_of_a_like_one(name: str, found: str | None) -> None:
+    gpu = gpu_of_device(name)
+    assert (gpu.name if gpu else None) == found
 
 
 def test_an_unknown_gpu_is_refused_with_the_nearest_name() -> None:

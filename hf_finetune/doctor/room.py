@@ -10,7 +10,6 @@ from hf_finetune.doctor.data import whole_splits
 from hf_finetune.doctor.device import existing
 from hf_finetune.doctor.line import Line, fault, ok, warning
 from hf_finetune.doctor.subject import Subject
-from hf_finetune.errors import RecipeError
 from hf_finetune.model import free_memory
 from hf_finetune.prepare import Encoded, Prepared
 from hf_finetune.processes import num_processes
@@ -112,18 +111,16 @@ def this_device() -> "Gpu":
     import torch
 
     from hf_finetune.estimate import CPU, find_gpus
+    from hf_finetune.estimate.gpus import gpu_of_device
 
     free = free_memory() / GIB
     if not torch.cuda.is_available():
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return replace(CPU, memory_gib=free, tflops=CPU.tflops * cores)
     name = torch.cuda.get_device_name()
-    words = name.removeprefix("NVIDIA ").replace("Tesla ", "").split()
-    for known in ("-".join(words), words[0], words[0].split("-")[0]):
-        try:
-            return replace(find_gpus([known])[0], memory_gib=free)
-        except RecipeError:
-            continue
+    listed = gpu_of_device(name)
+    if listed:
+        return replace(listed, memory_gib=free)
     like = find_gpus(["A10G"])[0]  # of a GPU that is not listed, memory is known, and the rest of this order
     return replace(
         like,

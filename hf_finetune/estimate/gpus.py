@@ -1,6 +1,7 @@
 """GPUs that can be had: their memory, their speed and what they cost, from one dated file or as the Hub says today."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -34,6 +35,8 @@ class Gpu:
     has_bfloat16: bool
     has_flash: bool
     """Whether torch's flash attention runs on it (Ampere and later)."""
+    device: str = ""
+    """What NVIDIA's driver, and so torch, calls it after its own name: a regular expression."""
     hub: str = ""
     """What the Hub calls it in its list of machines."""
     usd_an_hour: tuple[tuple[int, float], ...] = ()
@@ -93,6 +96,12 @@ def find_gpus(names: Sequence[str]) -> list[Gpu]:
             raise RecipeError(f"--gpu {name}: no GPU of that name is known. {near}")
         found.append(known[plain[_plain(name)]])
     return list(dict.fromkeys(found))
+
+
+def gpu_of_device(name: str) -> Gpu | None:
+    """The GPU that torch calls so, `NVIDIA A100-SXM4-40GB`; None for one that is not listed, if its name is alike."""
+    own = name.removeprefix("NVIDIA ")
+    return next((gpu for gpu in known_gpus() if re.fullmatch(gpu.device, own)), None)
 
 
 def _plain(name: str) -> str:
