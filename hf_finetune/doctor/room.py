@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_finetune.doctor.data import whole_splits
-from hf_finetune.doctor.device import existing
 from hf_finetune.doctor.line import Line, fault, ok, warning
 from hf_finetune.doctor.subject import Subject
+from hf_finetune.files import existing
 from hf_finetune.model import free_memory
 from hf_finetune.prepare import Encoded, Prepared
-from hf_finetune.processes import num_processes
+from hf_finetune.processes import cores, num_processes
 from hf_finetune.progress import duration
 from hf_finetune.settings import written
 
@@ -106,8 +106,6 @@ def as_of_all(part: "Lengths", subject: Subject, prepared: Prepared, encoded: En
 
 def this_device() -> "Gpu":
     """This machine's GPU, as the list knows it, or its CPU; with the memory that is free now."""
-    import os
-
     import torch
 
     from hf_finetune.estimate import CPU, find_gpus
@@ -115,8 +113,7 @@ def this_device() -> "Gpu":
 
     free = free_memory() / GIB
     if not torch.cuda.is_available():
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return replace(CPU, memory_gib=free, tflops=CPU.tflops * cores)
+        return replace(CPU, memory_gib=free, tflops=CPU.tflops * cores())
     name = torch.cuda.get_device_name()
     listed = gpu_of_device(name)
     if listed:
