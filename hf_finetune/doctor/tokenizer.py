@@ -162,7 +162,7 @@ def _used(subject: Subject) -> set[int]:
     """The tokens that the rows are made of, as far as they are known."""
     encoded = subject.encoded
     rows = [*encoded.train, *encoded.validation] if encoded else []
-    return {token for row in rows for token in row["input_ids"]}
+    return set().union(*(row["input_ids"] for row in rows))
 
 
 def _said(role: str, content: str = PROBE) -> dict[str, str]:
