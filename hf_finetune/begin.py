@@ -16,7 +16,7 @@ from hf_finetune.files import read_json, unreadable
 from hf_finetune.folder import check_folder, held, holds_run
 from hf_finetune.hub.rights import Target, check_base, check_target
 from hf_finetune.interruption import Interrupted
-from hf_finetune.layers import Settled, check_machine
+from hf_finetune.layers import Settled
 from hf_finetune.licences import adapter_license, noted, read_license
 from hf_finetune.model import BaseModel, find_base_model, load_tokenizer
 from hf_finetune.prepare import Encoded, Prepared, encode, in_words, prepare
@@ -205,10 +205,9 @@ def _begin(run: Run, goes_on: bool, request: Request, progress: Progress, say: C
     check_docstring(run.recipe)
     if goes_on:
         check_circumstances(run, folder, settings, say)
-    subject = Subject(request.settled, recipe, request.path_or_name, folder=folder, is_demo=request.is_demo)
+    subject = Subject(request.settled, recipe, folder=folder, is_demo=request.is_demo)
     look_at(subject, BEFORE_ROWS, goes_on, say)
     prepared = prepare(recipe, request.source, settings, run.data.get("commit"), progress)
-    check_machine(request.settled)
     check_evaluation(recipe, prepared.rows, settings)
     base = find_base_model(settings, run.base_model.get("commit"))
     if settings.hub_model_id:

@@ -20,18 +20,23 @@ def told_where(where: str) -> Iterator[None]:
         raise RecipeError(f"{where}: {error}") from error
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`Did you mean 'x'?` for the known name nearest to `name`, else the list of known names."""
+def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """`Did you mean 'x'?` for the known name nearest to `name`, else `otherwise`, or the list of known names."""
     options = sorted(known)
     matches = get_close_matches(name, options, n=1, cutoff=0.6)
     if matches:
         return f"Did you mean {matches[0]!r}?"
-    return f"Known: {', '.join(options)}." if options else "None is known."
+    return otherwise or (f"Known: {', '.join(options)}." if options else "None is known.")
 
 
-def many_faults(where: str, faults: Sequence[str], total: int, noun: str = "row") -> RecipeError:
-    """One error for all faults found: their number among `total` things, and the first five in full."""
-    lines = [f"{where}: {plural(len(faults), 'fault')} in {plural(total, noun)}."]
+def many_faults(
+    where: str, faults: Sequence[str], total: int, noun: str = "row", count: int | None = None
+) -> RecipeError:
+    """One error for all faults found: their number among `total` things, and the first five in full.
+
+    `count` is their number where one of `faults` tells of several.
+    """
+    lines = [f"{where}: {plural(count or len(faults), 'fault')} in {plural(total, noun)}."]
     lines += [f"  {fault}" for fault in faults[:SHOWN_FAULTS]]
     if len(faults) > SHOWN_FAULTS:
         lines.append(f"  (and {len(faults) - SHOWN_FAULTS} more)")

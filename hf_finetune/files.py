@@ -129,6 +129,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    own = path.expanduser().absolute()
+    return next(one for one in (own, *own.parents) if one.exists())
+
+
 def unreadable(path: Path, error: Exception) -> RecipeError:
     """The error on a file of a run that its command makes again."""
     if isinstance(error, FileNotFoundError):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hf_finetune.errors import RecipeError
+from hf_finetune.files import existing
 
 LOCK = "run.lock"
 HOLDER = "run.lock.holder"
@@ -38,7 +39,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
                 f"{folder}: holds no run, so --overwrite leaves it alone. Name another with output_dir=FOLDER."
             )
         raise RecipeError(f"{folder}: is there already and is not empty. Name another with output_dir=FOLDER.")
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    nearest = folder if folder.exists() else existing(folder)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         reason = "no right to write there" if nearest.is_dir() else "that is a file"
         raise RecipeError(f"{folder}: cannot be made in {nearest}: {reason}. Name another with output_dir=FOLDER.")

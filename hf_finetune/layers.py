@@ -13,6 +13,14 @@ from hf_finetune.errors import SHOWN_FAULTS, RecipeError, first_line, nearest
 from hf_finetune.settings import Settings
 
 COMMAND_LINE = "command line"
+WHERE_ALL_STAND = "hf-finetune run RECIPE --dry-run lists all settings."
+ELSEWHERE = {
+    "bf16": "Write dtype=bfloat16.",
+    "fp16": "Write dtype=float16.",
+    "bf16_full_eval": "Write dtype=bfloat16.",
+    "fp16_full_eval": "Write dtype=float16.",
+}
+"""What transformers' TrainingArguments have under other names, and what it is here."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +161,8 @@ def _in_words(error: Any, origins: Mapping[str, str]) -> str:
     name = str(error["loc"][0])
     origin = origins[name]
     if error["type"] == "extra_forbidden":
-        return f"{origin}: no setting is called {name!r}. {nearest(name, Settings.model_fields)}"
+        hint = ELSEWHERE.get(name) or nearest(name, Settings.model_fields, otherwise=WHERE_ALL_STAND)
+        return f"{origin}: no setting is called {name!r}. {hint}"
     field = Settings.model_fields[name]
     kinds = get_args(field.annotation)
     message = str(error["msg"]).replace("Input should", "it should").removeprefix("Value error, ")

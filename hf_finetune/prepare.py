@@ -29,6 +29,17 @@ NAMED = 100
 
 
 @dataclasses.dataclass(frozen=True)
+class Read:
+    """What a source holds: its records, and of each the row and what splitting needs of it; and those left out."""
+
+    located: Located
+    records: list[Record]
+    rows: list[Any]
+    examples: list[Example]
+    faults: list[Fault]
+
+
+@dataclasses.dataclass(frozen=True)
 class Prepared:
     """Rows of the recipe's type by split, and the facts for data.json."""
 
@@ -55,7 +66,17 @@ def prepare(
     Raises:
         RecipeError: an unreadable source; every broken row with its number; too few rows.
     """
-    read = _read(recipe, source, settings, commit, progress)
+    return prepare_read(recipe, source, settings, read_source(recipe, source, settings, commit, progress), progress)
+
+
+def prepare_read(
+    recipe: Recipe[Any], source: Source, settings: Settings, read: Read, progress: Progress | None = None
+) -> Prepared:
+    """The rows that were read of the source, without duplicates, split.
+
+    Raises:
+        RecipeError: too few rows; every test row to which no answer can be marked.
+    """
     shares = {"validation": settings.validation_size, "test": settings.test_size}
     splits, dropped = split_examples(read.examples, shares, settings.near_duplicate_similarity, settings.seed)
     whole = {name: len(splits[name]) for name in SPLITS}
@@ -84,27 +105,21 @@ def prepare_unsplit(
     Raises:
         RecipeError: an unreadable source; every broken row with its number.
     """
-    read = _read(recipe, source, settings, commit, progress)
+    read = read_source(recipe, source, settings, commit, progress)
     test, unmarkable = _markable(recipe, read, list(range(len(read.rows))), settings, progress)
     facts = {"source": _source_facts(source, read.located), "rows_read": len(read.rows) + len(read.faults)}
     facts |= _counts(recipe, read.rows, read.examples, {"test": test}) | _oddities(recipe, read, unmarkable)
     return _checked(recipe, {"test": [read.rows[i] for i in test]}, facts)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Read:
-    """What a source holds: its records, and of each the row and what splitting needs of it; and those left out."""
+def read_source(
+    recipe: Recipe[Any], source: Source, settings: Settings, commit: str | None = None, progress: Progress | None = None
+) -> Read:
+    """The source's rows, checked one by one; at a commit that a run read them at before, if given.
 
-    located: Located
-    records: list[Record]
-    rows: list[Any]
-    examples: list[Example]
-    faults: list[Fault]
-
-
-def _read(
-    recipe: Recipe[Any], source: Source, settings: Settings, commit: str | None, progress: Progress | None
-) -> _Read:
+    Raises:
+        RecipeError: an unreadable source; every broken row with its number.
+    """
     located = source.at(commit).locate()
     fields = [field.name for field in dataclasses.fields(recipe.row_type())]
     records = read_records(located, fields)
@@ -118,7 +133,7 @@ def _read(
     faults.sort(key=lambda fault: (fault[0].file, fault[0].number))
     if faults and (not settings.leave_out_faulty_rows or not kept):
         raise _with_advice(faulty_rows(faults, len(records)), settings)
-    return _Read(located, [one for one, _, _ in kept], [row for _, row, _ in kept], [e for _, _, e in kept], faults)
+    return Read(located, [one for one, _, _ in kept], [row for _, row, _ in kept], [e for _, _, e in kept], faults)
 
 
 def _example(recipe: Recipe[Any], row: Any) -> Example:
@@ -141,7 +156,7 @@ def _example(recipe: Recipe[Any], row: Any) -> Example:
 
 
 def _markable(
-    recipe: Recipe[Any], read: _Read, test: list[int], settings: Settings, progress: Progress | None
+    recipe: Recipe[Any], read: Read, test: list[int], settings: Settings, progress: Progress | None
 ) -> tuple[list[int], list[Fault]]:
     """At most `max_test_rows` test rows to which answers can be marked, and the others that were met on the way."""
     most = settings.max_test_rows or len(test)
@@ -170,7 +185,7 @@ def _with_advice(error: RecipeError, settings: Settings) -> RecipeError:
     return error if settings.leave_out_faulty_rows else RecipeError(f"{error}{advice}")
 
 
-def _oddities(recipe: Recipe[Any], read: _Read, unmarkable: Sequence[Fault]) -> dict[str, Any]:
+def _oddities(recipe: Recipe[Any], read: Read, unmarkable: Sequence[Fault]) -> dict[str, Any]:
     """What is to be told of rows that were left out, and of all the others; nothing where there is nothing."""
     found = {
         "faulty": {"rows": len(read.faults), "first": faults_in_words(read.faults[:NAMED])},

@@ -37,6 +37,11 @@ def num_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def cores() -> int:
+    """How many cores this process may use: in a container, or under taskset, fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def is_main() -> bool:
     """Whether this is the process that writes and speaks."""
     return rank() == 0

@@ -544,10 +544,20 @@ def test_all_faults_are_found_at_once_and_several_of_one_row_are_one() -> None:
 
 def test_the_first_five_faults_are_shown_with_the_number_of_all() -> None:
     with pytest.raises(RecipeError) as caught:
-        typed_rows(records(*[{"text": "a", "label": "maybe"}] * 1200), Answer)
+        typed_rows(records(*[{"text": "a", "label": f"maybe {n}"} for n in range(1200)]), Answer)
     lines = str(caught.value).split("\n")
     assert lines[0] == "rows.jsonl: 1,200 faults in 1,200 rows."
     assert [line.split(":")[0] for line in lines[1:]] == [*(f"  row {n}" for n in range(1, 6)), "  (and 1195 more)"]
+
+
+def test_a_column_that_is_misspelt_is_told_once() -> None:
+    rows = [{"text": "a", "labels": "yes"}] * 1200 + [{"text": "a", "label": "maybe"}] * 2 + [{"text": 1}]
+    with pytest.raises(RecipeError) as caught:
+        typed_rows(records(*rows), Answer)
+    lines = str(caught.value).split("\n")
+    assert lines[0] == "rows.jsonl: 1,203 faults in 1,203 rows."
+    assert lines[1].startswith("  1,200 rows (1, 2, 3, 4, 5, ...): 'label' is missing (it has text, labels). Rename ")
+    assert [line.split(":")[0] for line in lines[2:]] == ["  rows 1201, 1202", "  row 1203"]
 
 
 def test_a_csv_row_with_too_many_cells_is_a_fault(tmp_path: Path) -> None:

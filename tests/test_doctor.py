@@ -1,6 +1,8 @@
 """The page that doctor prints, its JSON, its exit code, and what a run takes of it."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +19,13 @@ from hf_finetune.doctor import (
     Line,
     Subject,
     base,
+    data,
     examine,
     notes_of,
+    room,
     software,
+    tokenizer,
+    training,
     variables,
     weights,
 )
@@ -27,6 +33,7 @@ from hf_finetune.doctor.examination import Check, lines_of
 from hf_finetune.doctor.line import defect, parted, warning
 from hf_finetune.doctor.training import LONGEST, Shown, some_of
 from hf_finetune.errors import RecipeError
+from hf_finetune.estimate.lengths import read_lengths
 from hf_finetune.layers import Layer, settle
 from hf_finetune.model import find_base_model
 from hf_finetune.prepare import Encoded, Prepared
@@ -129,6 +136,27 @@ def test_of_many_rows_the_longest_are_tokenised_for_sure(tmp_path: Path) -> None
     assert LONGEST < len(part.rows["train"]) < 3_000
 
 
+def test_the_estimate_is_of_whole_splits_although_a_part_of_the_rows_is_looked_at(bench: Bench) -> None:
+    for module, name, number in ((training, "MANY", 300), (training, "LONGEST", 40), (data, "MARKED", 30)):
+        bench.monkeypatch.setattr(module, name, number)  # as with more than 5,000, 500 and 100 rows
+    write_rows(bench.folder / "rows.jsonl", sample_rows(250))
+    words = [f"model_name_or_path={bench.base}", "keep_tokens=false"]
+    subject = subject_of(str(RECIPE), words, None, False, "rows.jsonl")
+    areas = [Area("a", (base.found, base.architecture, tokenizer.tokenizer, data.rows, training.encoded))]
+    assert [line for _, own in examine(subject, areas) for line in own if line.level != "ok"] == []
+    estimator = room.estimator_of(subject)
+    assert estimator is not None
+    assert subject.recipe is not None
+    assert subject.source is not None
+    assert subject.base is not None
+    of_all = read_lengths(subject.recipe, subject.source, subject.settings, subject.base)
+    found = estimator.lengths
+    assert (found.num_rows, found.test_rows) == (of_all.num_rows, of_all.test_rows)
+    assert found.test_rows > 60
+    assert found.test_tokens == pytest.approx(of_all.test_tokens, rel=0.05)
+    assert found.validation_tokens == pytest.approx(of_all.validation_tokens, rel=0.05)
+
+
 def test_long_texts_are_cut_in_the_middle() -> None:
     shown = cut("a" * 500 + "z" * 500)
     assert shown.startswith("aaa")
@@ -148,10 +176,44 @@ def test_good_data_of_the_recipes_gets_no_fault_and_no_warning(
     assert len(found) > 10
 
 
+def test_a_command_ends_without_looking_for_garbage_in_all_that_it_imported(tmp_path: Path) -> None:
+    at_exit = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0))"
+    start = f"{at_exit}; from hf_finetune.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", start, "list"], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=True
+    )
+    assert done.stdout.endswith("\nTrue\n")
+
+
 def test_rows_are_told_by_their_number_in_the_file(bench: Bench) -> None:
     bench.rows = [*sample_rows(70)]
     bench.rows[100] = bench.rows[100] | {"label": "up"}
     assert any(line.text.startswith("row 101: 'label' is 'up'") for line in bench.lines(QUICK))
+
+
+def test_a_fault_that_many_rows_have_is_told_once(bench: Bench) -> None:
+    for n in range(2, 12):
+        bench.rows[n] = {"sentence": bench.rows[n]["sentence"], "lable": bench.rows[n]["label"]}
+    found = [line for line in bench.lines(QUICK) if line.level == "fault"]
+    assert [line.text[:54] for line in found] == ["10 rows (3, 4, 5, 6, 7, ...): 'label' is missing (it h"]
+
+
+@pytest.mark.parametrize("words", [[], ["leave_out_faulty_rows=true"]])
+def test_a_row_that_the_recipe_refuses_hides_nothing_in_the_other_rows(bench: Bench, words: list[str]) -> None:
+    bench.words += words
+    bench.change_recipe(
+        "from hf_finetune import", "from hf_finetune.errors import RecipeError\nfrom hf_finetune import"
+    )
+    refusal = 'if "illegible" in row.sentence:\n            raise RecipeError("it is illegible. Type it again.")'
+    bench.change_recipe('        return f"Is this news', f'        {refusal}\n        return f"Is this news')
+    bench.rows[4] = bench.rows[4] | {"sentence": "An illegible sentence"}
+    bench.rows[2] = bench.rows[2] | {"sentence": "{{company}} said profit rose in 3 years"}
+    found = [line for line in bench.lines(QUICK) if line.area == "data" and line.level != "ok"]
+    level = "warning" if words else "fault"
+    assert [(line.check, line.level, line.text[:22]) for line in found] == [
+        ("rows", level, "row 5: it is illegible"), ("single_rows", "fault", "placeholder in 1 row ("),
+    ]  # fmt: skip
+    assert "(3)" in found[1].text
 
 
 def found_in(bench: Bench, check: Check) -> list[tuple[str, str]]:
@@ -193,6 +255,14 @@ def test_only_packages_that_are_too_old_stop_a_run(bench: Bench, name: str, vers
 def test_a_token_that_ends_with_its_line_is_one(bench: Bench) -> None:
     bench.monkeypatch.setenv("HF_TOKEN", "hf_abc\n")
     assert found_in(bench, variables.tokens) == []
+
+
+def test_a_config_of_which_no_model_can_be_built_is_one_fault(bench: Bench) -> None:
+    bench.edit("config.json", hidden_size="wide")
+    found = [line for line in bench.lines() if line.level == "fault"]
+    assert [(line.check, line.fix) for line in found] == [("architecture", "Mend it, or take another.")]
+    assert "no model can be built of its config.json" in found[0].text
+    assert "hidden_size" in found[0].text
 
 
 def test_what_lies_beside_the_weights_is_not_looked_at(bench: Bench) -> None:

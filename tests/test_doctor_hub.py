@@ -20,12 +20,15 @@ SCRIPT = """
 import json, os, sys
 from dataclasses import asdict
 from hf_finetune.cli.doctor import quieten_transformers, subject_of
+from huggingface_hub import hf_hub_download
 from hf_finetune.doctor import AREAS, examine
 quieten_transformers()
 quick = [area for area in AREAS if area.name != "memory and cost"]
 for case in json.loads(sys.argv[1]):
     os.environ.pop("HF_TOKEN", None)
     os.environ |= case["environment"]
+    for name in case["fetched"]:
+        hf_hub_download("ns/part", name)
     subject = subject_of(case["recipe"], case["words"], None, False, case["data"])
     print(json.dumps([asdict(line) for _, own in examine(subject, quick) for line in own]))
 """
@@ -44,6 +47,10 @@ CASES: tuple[tuple[str, str, dict[str, Any], str, str], ...] = (
     ("a data set that is not there", "fault", {"data": None, "recipe": "none.py"}, "'ns/none'", "spelling"),
     ("a file that is not in it", "fault", {"data": None, "recipe": "file.py"}, "no file 'other.csv'", "one that"),
     ("a data set that is large", "warning", {"data": None, "recipe": "large.py"}, "MiB, which are not", "--download"),
+    ("a data set that is large, and compressed", "warning", {"data": None, "recipe": "packed.py"},
+     "65 MiB, which are not", "--download"),
+    ("a base of which a part is in the cache", "ok", {"words": ["model_name_or_path=ns/part"],
+     "fetched": "model-00001-of-00002.safetensors"}, "5 MiB, of which 2 MiB are to be downloaded", ""),
     ("a push of another's", "fault", {"words": ["hub_model_id=eve/finsent"], "token": "hf_ann"},
      "'ann' cannot create a repo of 'eve'", "Name one of"),
     ("a token that reads only", "fault", {"words": ["hub_model_id=ann/new"], "token": "hf_read"},
@@ -71,6 +78,11 @@ def hub(tiny_base: Path) -> Iterator[LoopbackHub]:
         running.add_repo("ns/code", files | {"model.safetensors": weights, "config.json": json.dumps(own).encode()})
         running.add_repo("ns/rows", {"rows.csv": b"sentence,label\n"}, repo_type="dataset")
         running.add_repo("ns/large", {"rows.csv": bytes(65 * 2**20)}, repo_type="dataset")
+        running.add_repo("ns/packed", {"rows.csv.gz": bytes(65 * 2**20), "data_card.json": b"{}"}, repo_type="dataset")
+        shards = {f"model-0000{n}-of-00002.safetensors": bytes(size * 2**20) for n, size in ((1, 3), (2, 2))}
+        index = json.dumps({"weight_map": dict(zip("ab", shards, strict=True))}).encode()
+        other = {"model.safetensors.index.json": index, "consolidated.safetensors": bytes(7 * 2**20)}
+        running.add_repo("ns/part", files | shards | other)
         running.add_repo("ann/whole", {"model.safetensors": b"weights"})
         running.tokens |= {"hf_ann": "ann", "hf_bob": "bob", "hf_read": Token("ann", role="read")}
         yield running
@@ -85,7 +97,12 @@ def told(
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sample_rows(10)))
     text = RECIPE.read_text(encoding="utf-8")
     start, end = text.index("    dataset = Hub"), text.index("    license =")
-    sources = {"none.py": '"ns/none"', "file.py": '"ns/rows", file="other.csv"', "large.py": '"ns/large"'}
+    sources = {
+        "none.py": '"ns/none"',
+        "file.py": '"ns/rows", file="other.csv"',
+        "large.py": '"ns/large"',
+        "packed.py": '"ns/packed"',
+    }
     recipes = {name: f"{text[:start]}    dataset = HubDataset({own})\n{text[end:]}" for name, own in sources.items()}
     licensed = text.replace('"cc-by-nc-sa-3.0"', '"mit"').replace("Qwen/Qwen2.5-1.5B-Instruct", "ns/licensed")
     (folder / "tests" / "data").mkdir(parents=True)
@@ -101,6 +118,7 @@ def told(
         "words": [*([] if case.get("recipe") == "mit.py" else ["model_name_or_path=ns/base"]),
                   *(word.replace("BASE", str(tiny_base)) for word in case.get("words", []))],
         "data": case.get("data", None if case.get("recipe") == "mit.py" else "rows.jsonl"),
+        "fetched": [case["fetched"], "model.safetensors.index.json"] if "fetched" in case else [],
         "environment": {"HF_TOKEN": case["token"]} if "token" in case else {},
     } for _, _, case, _, _ in CASES]  # fmt: skip
     for case in cases:  # of settings that are given twice the last one is meant
@@ -128,6 +146,7 @@ def test_what_the_hub_refuses_is_named_before_the_run(
 def test_no_weights_are_downloaded(told: dict[str, list[dict[str, Any]]], hub: LoopbackHub) -> None:
     assert told
     fetched = [request for request in hub.requests if request.startswith("GET") and "/resolve/" in request]
+    fetched = [request for request in fetched if "ns/part/" not in request or "00002-of" in request]
     assert any("config.json" in request for request in fetched)
     assert not [request for request in fetched if request.endswith((".safetensors", ".bin", ".gguf", ".csv"))]
 

@@ -13,6 +13,11 @@ def test_the_known_names_are_listed_in_order_when_none_is_near() -> None:
     assert nearest("zzz", ["seed", "lora_r"]) == "Known: lora_r, seed."
 
 
+def test_where_all_names_stand_is_said_in_place_of_them() -> None:
+    assert nearest("zzz", ["seed", "lora_r"], otherwise="The README has them.") == "The README has them."
+    assert nearest("seeds", ["seed", "lora_r"], otherwise="The README has them.") == "Did you mean 'seed'?"
+
+
 def test_no_known_name_is_said_so() -> None:
     assert nearest("anything", []) == "None is known."
 

@@ -13,7 +13,7 @@ from conftest import make_base, run_cli, sample_rows, write_rows
 from hf_finetune.errors import RecipeError
 from hf_finetune.estimate import CPU, Estimate, Shape, assumed_lengths, estimate, find_gpus, shape_of, shape_of_config
 from hf_finetune.estimate.fit import Estimator
-from hf_finetune.estimate.gpus import known_gpus
+from hf_finetune.estimate.gpus import gpu_of_device, known_gpus
 from hf_finetune.estimate.memory import GIB, quantized_bytes, weights_bytes
 from hf_finetune.estimate.methods import adapter_parameters
 from hf_finetune.estimate.words import suggestion
@@ -154,7 +154,7 @@ def test_4_bit_layers_take_the_bytes_that_bitsandbytes_takes(tmp_path: Path) -> 
         state = layer.weight.quant_state
         parts = (layer.weight, state.absmax, state.state2.absmax, state.offset)
         taken += sum(int(part.numel() * part.element_size()) for part in parts)
-    found = shape_of(base, settings)
+    found = shape_of(base)
     assert len(layers) == sum(layer.is_quantized for layer in found.linears) > 0
     assert quantized_bytes(found, settings) == taken
 
@@ -172,7 +172,7 @@ def test_an_adapter_has_the_parameters_that_peft_gives_it(tiny_base: Path, value
         warnings.simplefilter("ignore", FutureWarning)  # PEFT 0.21 asks transformers 5 by an attribute's old name
         adapted = get_peft_model(model, adapter_config(model, settings))
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-    assert adapter_parameters(shape_of(base, settings), settings) == trainable
+    assert adapter_parameters(shape_of(base), settings) == trainable
 
 
 def test_a_layer_that_the_base_lacks_is_refused() -> None:
@@ -194,6 +194,34 @@ def test_more_rows_and_fewer_layers_run_again_take_more_memory() -> None:
     sizes = [counter.steps(kind, size).step(0).peak for size in (1, 2, 8, 16, 32)]
     assert sizes == sorted(sizes)
     assert counter.untraceable == {}
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_step_takes_the_same_whatever_was_traced_before_it(is_full: bool) -> None:
+    """Checkpointing has a model's embeddings give gradients, which it goes on with when it is switched off."""
+    import torch
+
+    from hf_finetune.estimate.steps import Kind
+
+    settings = Settings(max_length=64, few_shot=0)
+    kind = Kind(torch.bfloat16, is_full, "flash", True, not is_full)
+    counters = [Estimator(qwen(), settings, assumed_lengths(settings)).counter for _ in range(2)]
+    counters[1].steps(kind, 2).step(1)
+    steps = [counter.steps(kind, 16) for counter in counters]
+    assert steps[0].step(0) == steps[1].step(0)
+    assert steps[0].step(4) == steps[1].step(4)
+
+
+def test_heads_without_groups_take_the_same_on_a_gpu_without_flash_attention() -> None:
+    settings = Settings(max_length=64, few_shot=0, per_device_train_batch_size=4)
+    seven, eight = (
+        Estimator(shape(name), settings, assumed_lengths(settings)) for name in ("Llama-2-7B", "Llama-3.1-8B")
+    )
+    for estimator in (seven, eight):
+        for name in ("T4", "A10G"):
+            estimator.estimate(find_gpus([name])[0], 1, "qlora")
+    kinds = [{kind.attention for kind, _ in estimator.counter._traced} for estimator in (seven, eight)]
+    assert kinds == [{"flash"}, {"flash", "efficient"}]
 
 
 def test_the_operations_of_a_step_are_those_of_the_formula() -> None:
@@ -287,6 +315,37 @@ def test_gpus_are_found_by_the_names_people_write(name: str, found: str) -> None
     assert find_gpus([name])[0].name == found
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("Tesla T4", "T4"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA L40", None),
+        ("NVIDIA A10G", "A10G"),
+        ("NVIDIA A10", None),
+        ("NVIDIA A100-SXM4-40GB", "A100-40"),
+        ("NVIDIA A100-SXM4-80GB", "A100-80"),
+        ("NVIDIA A100 80GB PCIe", "A100-80"),
+        ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", None),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA B200", "B200"),
+        ("NVIDIA GeForce RTX 4090", "RTX4090"),
+        ("NVIDIA GeForce RTX 4090 D", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX-PRO-6000"),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", None),
+        ("NVIDIA RTX 6000 Ada Generation", None),
+        ("Quadro RTX 6000", None),
+    ],
+)
+def test_a_device_is_the_gpu_of_its_own_name_and_none_of_a_like_one(name: str, found: str | None) -> None:
+    gpu = gpu_of_device(name)
+    assert (gpu.name if gpu else None) == found
+
+
 def test_an_unknown_gpu_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(RecipeError) as error:
         find_gpus(["H20O"])
@@ -375,7 +434,7 @@ def test_a_base_that_cannot_be_built_is_told_in_a_sentence(tmp_path: Path, spoil
     spoil(make_base(tmp_path / "base"))
     settings = Settings(model_name_or_path=str(tmp_path / "base"))
     with pytest.raises(RecipeError) as error:
-        shape_of(find_base_model(settings), settings)
+        shape_of(find_base_model(settings))
     assert str(error.value).startswith(f"base model 'base': {why}")
 
 

@@ -16,11 +16,22 @@ from safetensors.torch import load_file
 from conftest import sample_rows, write_rows
 from hf_finetune.errors import RecipeError
 from hf_finetune.files import read_json, read_jsonl
-from hf_finetune.processes import check_environment, own_share, together
+from hf_finetune.processes import check_environment, cores, own_share, together
 
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--num_machines", "1")
 CONFIGS = Path(__file__).parent.parent / "hf_finetune" / "templates" / "accelerate"
 TWO = ("--config_file", str(CONFIGS / "ddp.yaml"), "--num_processes", "2")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no process is kept from cores here")
+def test_cores_are_those_that_this_process_may_use() -> None:
+    allowed = os.sched_getaffinity(0)
+    assert cores() == len(allowed)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def launch(*words: str, cwd: Path, options: tuple[str, ...] = TWO) -> "subprocess.CompletedProcess[str]":

@@ -122,6 +122,16 @@ def test_an_unknown_name_is_told_with_the_nearest_one_and_its_origin() -> None:
     assert told == "recipe: no setting is called 'learning_rte'. Did you mean 'learning_rate'?"
 
 
+def test_where_the_settings_stand_is_told_in_place_of_all_their_names() -> None:
+    told = refusal(Layer("recipe", {"zzz": 1}))
+    assert told == "recipe: no setting is called 'zzz'. hf-finetune run RECIPE --dry-run lists all settings."
+
+
+@pytest.mark.parametrize(("name", "fix"), [("bf16", "Write dtype=bfloat16."), ("fp16", "Write dtype=float16.")])
+def test_a_number_format_leads_to_dtype(name: str, fix: str) -> None:
+    assert refusal(Layer("command line", {name: "true"})) == f"command line: no setting is called {name!r}. {fix}"
+
+
 def test_the_hyphenated_spelling_of_a_name_leads_to_the_right_one() -> None:
     assert refusal(parse_assignments(["learning-rate=1"])).endswith("Did you mean 'learning_rate'?")
 

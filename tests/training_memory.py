@@ -65,7 +65,7 @@ def estimated(base: Path, rows: list[dict[str, list[int]]], gpu: Gpu | None = No
 
     settings = Settings(model_name_or_path=str(base), few_shot=0, **values)
     here = gpu or replace(CPU, memory_gib=psutil.virtual_memory().available / 2**30)
-    return estimate(shape_of(find_base_model(settings), settings), settings, lengths_of(rows), here)
+    return estimate(shape_of(find_base_model(settings)), settings, lengths_of(rows), here)
 
 
 def measured(base: Path, rows: list[dict[str, list[int]]], steps: int = 3, **values: Any) -> Took:

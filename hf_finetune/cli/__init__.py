@@ -1,5 +1,6 @@
 """The command line: the only place that prints and exits. Nothing heavy is imported before a command needs it."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -100,6 +101,7 @@ def guarded(work: Callable[[], int]) -> None:
             code = work()
         finally:
             interruption.ignore()  # a signal while the end is told would end it with a traceback
+            gc.freeze()  # Python would look for garbage in all of torch before it ends, which takes seconds
         if code:
             end(code)
     except RecipeError as error:

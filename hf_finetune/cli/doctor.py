@@ -78,7 +78,7 @@ def subject_of(path_or_name: str, words: Sequence[str], config: str | None, demo
     layers = layers_of(recipe, readable(words, already), readable_config(config, already), demo)
     settled, faults = settle_what_can_be(layers)
     already += [as_fault(fault, "settings", "settings") for fault in faults]
-    subject = Subject(settled, recipe, path_or_name, already=already)
+    subject = Subject(settled, recipe, already=already)
     subject.is_demo = settled.values.model_name_or_path == demo_base()
     subject.folder = Path(settled.values.output_dir or default_folder(recipe.name if recipe else "", demo, data))
     if recipe:

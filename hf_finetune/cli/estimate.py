@@ -52,7 +52,7 @@ def estimate(recipe: str, settings: Sequence[str], demo: bool, data: str | None,
     chosen = find_gpus(_names(gpu))
     methods = _methods(method, values)
     base = find_base_model(values)
-    shape = shape_of(base, values)
+    shape = shape_of(base)
     trainable = adapter_parameters(shape, values)
     lengths = _lengths(loaded, rows_source(loaded, demo, data), values, base, download, (rows, tokens))
     priced, told = with_prices_of_today(chosen)

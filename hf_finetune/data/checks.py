@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from hf_finetune.data.reading import Record
-from hf_finetune.errors import RecipeError, many_faults
+from hf_finetune.errors import RecipeError, many_faults, plural
 
 Row = TypeVar("Row")
 
 
 NEARLY = 0.8
 """How alike the names of an unused column and of a field must be, by difflib: most such columns are no mistake."""
+
+NAMED = 5
+"""Rows that are named of those that have the same fault."""
 
 Fault = tuple[Record, str]
 """A broken record, and what is wrong with it."""
@@ -91,8 +94,27 @@ def columns_not_used(records: Sequence[Record], row_type: type[Any]) -> dict[str
 
 
 def faulty_rows(faults: Sequence[Fault], total: int) -> RecipeError:
-    """One error for all faulty rows, each with its number, and with its file where the source has several."""
-    return many_faults(", ".join(_files(faults)), faults_in_words(faults), total)
+    """One error for all faulty rows: the numbers of those that have the same fault, and that once.
+
+    Where the source has several files, each fault has its file.
+    """
+    return many_faults(", ".join(_files(faults)), alike_in_words(faults), total, count=len(faults))
+
+
+def alike_in_words(faults: Sequence[Fault]) -> list[str]:
+    """A line for each kind of fault: a column that is misspelt is told once, with the rows that lack it."""
+    several = len(_files(faults)) > 1
+    alike: dict[tuple[str, str], list[int]] = {}
+    for record, fault in faults:
+        alike.setdefault((f"{record.file}, " if several else "", fault), []).append(record.number)
+    return [f"{file}{_rows_in_words(numbers)}: {fault}" for (file, fault), numbers in alike.items()]
+
+
+def _rows_in_words(numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"row {numbers[0]}"
+    first = ", ".join(map(str, numbers[:NAMED]))
+    return f"rows {first}" if len(numbers) <= NAMED else f"{plural(len(numbers), 'row')} ({first}, ...)"
 
 
 def faults_in_words(faults: Sequence[Fault]) -> list[str]:

@@ -175,11 +175,16 @@ class HubDataset(Source):
             self.id, self.revision, "data set", file=self.file,
             other="Name one that it has with HubDataset(file=...).", instead="give rows with --data FILE",
         ):  # fmt: skip
-            names = self._file_names(commit)
+            names = self.file_names(commit)
             paths = [hf_hub_download(self.id, name, repo_type="dataset", revision=commit) for name in names]
         return Located(tuple(map(Path, paths)), self.id, self.revision, commit, self.member)
 
-    def _file_names(self, commit: str) -> list[str]:
+    def file_names(self, commit: str) -> list[str]:
+        """The files of the repo that are read, at that commit.
+
+        Raises:
+            RecipeError: when none of them can be, or they are of several kinds.
+        """
         if self.file and not any(sign in self.file for sign in "*?["):
             return [self.file]
         from huggingface_hub import HfApi

@@ -7,10 +7,11 @@ from typing import Any
 from hf_finetune.doctor.line import Line, fault, ok, warning
 from hf_finetune.doctor.subject import Subject
 from hf_finetune.errors import RecipeError, first_line, nearest
+from hf_finetune.estimate.shape import empty_model, explaining
 from hf_finetune.files import read_json
 from hf_finetune.licences import adapter_license, read_license
 from hf_finetune.model import BaseModel, adapter_config, find_base_model
-from hf_finetune.packed_model import PackedModel
+from hf_finetune.packed_model import INNER, PackedModel
 from hf_finetune.resolve import find_card
 
 HELD_BY_BNB = ("bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit")
@@ -29,7 +30,6 @@ def found(subject: Subject) -> Iterator[Line]:
 
 def architecture(subject: Subject) -> Iterator[Line]:
     """Whether transformers has the base's architecture, as a causal language model, without code of the repo's own."""
-    from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -43,19 +43,15 @@ def architecture(subject: Subject) -> Iterator[Line]:
             "name a base whose architecture transformers has",
         )
     elif kind not in CONFIG_MAPPING_NAMES:
-        near = nearest(kind, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) if kind else ""
-        short = near if near.startswith("Did") else "name another base, or update transformers"
-        yield fault(f"{name}: transformers does not know the architecture {kind!r}", short)
+        fix = nearest(kind, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, otherwise="name another base, or update transformers")
+        yield fault(f"{name}: transformers does not know the architecture {kind!r}", fix)
     elif kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or raw.get("is_encoder_decoder"):
         yield fault(
             f"{name}: is {kind}, which is no causal language model: it does not write text from left to right",
             "name a base that does, such as Qwen/Qwen2.5-0.5B-Instruct",
         )
     else:
-        subject.config = AutoConfig.from_pretrained(
-            subject.base.location, revision=subject.base.commit, trust_remote_code=False
-        )
-        yield from _skeleton(subject)
+        yield from _skeleton(subject, subject.base)
 
 
 def quantised_already(subject: Subject) -> Iterator[Line]:
@@ -200,26 +196,14 @@ def config_of(base: BaseModel) -> dict[str, Any]:
     return held
 
 
-def _skeleton(subject: Subject) -> Iterator[Line]:
-    """Leaves the base without its weights in the subject."""
-    import torch
-    from transformers import AutoModelForCausalLM
+def _skeleton(subject: Subject, base: BaseModel) -> Iterator[Line]:
+    """Leaves the base's config, and the base without its weights, in the subject."""
+    from transformers import AutoConfig
 
     asked = subject.settings.attn_implementation
-    try:
-        with torch.device("meta"):
-            subject.skeleton = AutoModelForCausalLM.from_config(
-                subject.config,
-                trust_remote_code=False,
-                **({"attn_implementation": asked} if asked in ("eager", "sdpa") else {}),
-            )
-    except (OSError, ValueError, TypeError, ImportError, RuntimeError, LookupError, AttributeError) as error:
-        name = subject.base.name if subject.base else ""
-        yield fault(
-            f"base model {name!r}: no model can be made of its config.json: {first_line(error)}",
-            "fetch the base again, or name another",
-        )
-        return
+    with explaining(base.name):
+        subject.config = AutoConfig.from_pretrained(base.location, revision=base.commit, trust_remote_code=False)
+        subject.skeleton = empty_model(subject.config, attention=asked if asked in INNER else None)
     count = sum(p.numel() for p in subject.skeleton.parameters())
     longest = context_of(subject)
     size = f"{count / 1e9:.2f} billion" if count >= 10**8 else f"{count / 1e6:.1f} million"

@@ -1,17 +1,18 @@
 """The rows: whether they can be read and learnt from, split by split."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatch
 from typing import Any
 
-from hf_finetune.data.sources import READABLE, HubDataset
+from hf_finetune.data.checks import alike_in_words
+from hf_finetune.data.sources import HubDataset
 from hf_finetune.data.splits import SPLITS, tokens, varying_parts
+from hf_finetune.doctor.downloads import missing_bytes
 from hf_finetune.doctor.line import Line, fault, ok, warning
 from hf_finetune.doctor.subject import Subject
 from hf_finetune.errors import SHOWN_FAULTS, plural
 from hf_finetune.licences import read_license
-from hf_finetune.prepare import prepare
-from hf_finetune.resolve import TIMEOUT_SECONDS, find_card, resolve_commit
+from hf_finetune.prepare import prepare_read, read_source
+from hf_finetune.resolve import find_card, resolve_commit
 from hf_finetune.scoring import check_evaluation
 
 SMALL_BYTES = 64 * 2**20
@@ -36,13 +37,18 @@ def rows(subject: Subject) -> Iterator[Line]:
         return
     values, most = subject.settings, min(subject.settings.max_test_rows or MARKED, MARKED)
     lenient = values.model_copy(update={"leave_out_faulty_rows": True, "max_test_rows": most})
-    subject.prepared = prepare(subject.recipe, subject.source, lenient)
+    subject.read = read_source(subject.recipe, subject.source, lenient)
+    subject.prepared = prepare_read(subject.recipe, subject.source, lenient, subject.read)
     facts = subject.prepared.facts
     subject.num_train_rows = facts["rows"]["train"]
-    whole = facts["rows"] | {"test": facts["rows"]["test"] + facts.get("test_rows_left_out", 0)}
+    whole = whole_splits(facts)
     counts = ", ".join(f"{whole[name]:,} {name}" for name in SPLITS)
     yield ok(f"{plural(facts['rows_read'], 'row')} from {facts['source']['name']}: {counts}")
-    yield from _faulty(facts, values.leave_out_faulty_rows)
+    broken = alike_in_words(subject.read.faults)
+    yield from _faulty(broken, len(broken), "more fault", "in other rows", values.leave_out_faulty_rows)
+    unmarkable = facts.get("unmarkable", {"first": [], "rows": 0})
+    how = "of the test split cannot be marked"
+    yield from _faulty(unmarkable["first"], unmarkable["rows"], "more row", how, values.leave_out_faulty_rows)
 
 
 def columns(subject: Subject) -> Iterator[Line]:
@@ -135,47 +141,35 @@ def data_licence(subject: Subject) -> Iterator[Line]:
             yield ok(f"its licence is {subject.data_license['license']}")
 
 
+def whole_splits(facts: Mapping[str, Any]) -> dict[str, int]:
+    """The rows of each split of a run; here no more than `MARKED` rows of the test split are marked and kept."""
+    own: dict[str, int] = facts["rows"]
+    return own | {"test": own["test"] + facts.get("test_rows_left_out", 0)}
+
+
 def bytes_to_fetch(source: Any) -> int:
     """How much a source has to download; 0 for files that are here, and where the Hub does not tell."""
     import httpx2
-    from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import constants
 
     if not isinstance(source, HubDataset) or constants.HF_HUB_OFFLINE:
         return 0
     commit = resolve_commit(source.id, source.revision, "data set")
     try:
-        info = HfApi().dataset_info(source.id, revision=commit, files_metadata=True, timeout=TIMEOUT_SECONDS)
+        names = source.file_names(commit)
     except (httpx2.HTTPError, OSError):
         return 0
-    wanted = {file.rfilename: file.size or 0 for file in info.siblings or [] if _is_of(source, file.rfilename)}
-    try:
-        folder = snapshot_download(
-            source.id, repo_type="dataset", revision=commit, local_files_only=True, allow_patterns=list(wanted)
-        )
-    except LocalEntryNotFoundError:
-        return sum(wanted.values())
-    from pathlib import Path
-
-    return sum(size for name, size in wanted.items() if not (Path(folder) / name).is_file())
+    return missing_bytes(source.id, commit, names, "dataset") or 0
 
 
-def _is_of(source: HubDataset, name: str) -> bool:
-    return fnmatch(name, source.file or "*") and name.endswith(READABLE)
-
-
-def _faulty(facts: Mapping[str, Any], are_left_out: bool) -> Iterator[Line]:
-    """A line for each broken row, as many as fit, and one for the others."""
-    what = {"faulty": "broken", "unmarkable": "of the test split cannot be marked"}
+def _faulty(told: Sequence[str], count: int, more: str, how: str, are_left_out: bool) -> Iterator[Line]:
+    """A line for each fault in rows, as many as fit, and one for the others of so many."""
     line = warning if are_left_out else fault
     advice = "mend the row" if are_left_out else "mend the row; leave_out_faulty_rows=true goes on without it"
-    for name, how in what.items():
-        if name not in facts:
-            continue
-        count, first = facts[name]["rows"], facts[name]["first"][:SHOWN_FAULTS]
-        yield from (line(own.rstrip("."), advice) for own in first)
-        if count > len(first):
-            yield line(f"{plural(count - len(first), 'more row')} {how}", "prepare the rows: see the others")
+    first = told[:SHOWN_FAULTS]
+    yield from (line(own.rstrip("."), advice) for own in first)
+    if count > len(first):
+        yield line(f"{plural(count - len(first), more)} {how}", "prepare the rows: see the others")
 
 
 def _names(text: str, answer: str, choices: Sequence[str] | None) -> bool:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from hf_finetune.doctor.line import Line, fault, ok, warning
 from hf_finetune.doctor.subject import Subject
-from hf_finetune.errors import first_line
+from hf_finetune.errors import first_line, plural
+from hf_finetune.files import existing
 from hf_finetune.model import compute_dtype, free_memory
+from hf_finetune.processes import cores, num_processes, was_launched
 
 DRIVER = Path("/proc/driver/nvidia/version")
 """Where NVIDIA's driver says that it is there."""
@@ -38,8 +40,7 @@ def gpu(subject: Subject) -> Iterator[Line]:
             f"there is an NVIDIA GPU (driver {_driver()}), but torch {torch.__version__} does not see it: it {built}",
             "update the driver" if torch.version.cuda else "install torch with CUDA, as pytorch.org says",
         )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield ok(f"no GPU: {cores} cores, {free_memory() / 2**30:.1f} GiB of memory free")
+    yield ok(f"no GPU: {plural(cores(), 'core')}, {free_memory() / 2**30:.1f} GiB of memory free")
 
 
 def dtype(subject: Subject) -> Iterator[Line]:
@@ -117,12 +118,6 @@ def disk(subject: Subject) -> Iterator[Line]:
             yield warning(f"{free / 2**20:,.0f} MiB are free on the disk for {what}, {place}", "make room there")
 
 
-def existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
-    own = path.expanduser().absolute()
-    return next(folder for folder in (own, *own.parents) if folder.exists())
-
-
 def _driver() -> str:
     """The version of NVIDIA's driver; empty where there is none."""
     try:
@@ -133,8 +128,6 @@ def _driver() -> str:
 
 
 def _unused_gpus(count: int) -> Iterator[Line]:
-    from hf_finetune.processes import num_processes, was_launched
-
     if count > 1 and num_processes() == 1 and was_launched():
         yield warning(
             f"this machine has {count} GPUs, and this run uses one", f"accelerate launch --num_processes {count}"

@@ -6,16 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_finetune.doctor.device import existing
+from hf_finetune.doctor.data import whole_splits
 from hf_finetune.doctor.line import Line, fault, ok, warning
 from hf_finetune.doctor.subject import Subject
-from hf_finetune.errors import RecipeError
+from hf_finetune.files import existing
 from hf_finetune.model import free_memory
-from hf_finetune.processes import num_processes
+from hf_finetune.prepare import Encoded, Prepared
+from hf_finetune.processes import cores, num_processes
 from hf_finetune.progress import duration
+from hf_finetune.settings import written
 
 if TYPE_CHECKING:
-    from hf_finetune.estimate import Estimate, Gpu
+    from hf_finetune.estimate import Estimate, Gpu, Lengths
     from hf_finetune.estimate.fit import Estimator
 
 GIB = 2**30
@@ -80,33 +82,42 @@ def estimator_of(subject: Subject) -> "Estimator | None":
     if recipe is None or base is None or subject.skeleton is None or prepared is None or encoded is None:
         return None
     if subject.estimator is None:
-        from hf_finetune.estimate import counted_lengths, shape_of_config
+        from hf_finetune.estimate import counted_lengths, shape_of_model
         from hf_finetune.estimate.fit import Estimator
 
-        lengths = replace(counted_lengths(recipe, prepared, encoded), num_rows=subject.num_train_rows)
-        subject.estimator = Estimator(shape_of_config(subject.config, base.name), subject.settings, lengths)
+        lengths = as_of_all(counted_lengths(recipe, prepared, encoded), subject, prepared, encoded)
+        subject.estimator = Estimator(shape_of_model(subject.skeleton, base.name), subject.settings, lengths)
     return subject.estimator
+
+
+def as_of_all(part: "Lengths", subject: Subject, prepared: Prepared, encoded: Encoded) -> "Lengths":
+    """The lengths of a run's whole splits, of which doctor has looked at a part of the rows."""
+    whole = whole_splits(prepared.facts)
+    test = min(whole["test"], subject.settings.max_test_rows or whole["test"])
+    validation = len(encoded.validation) + encoded.facts["longer_than_max_length"]["validation"]
+    return replace(
+        part,
+        num_rows=subject.num_train_rows,
+        validation_tokens=round(part.validation_tokens * whole["validation"] / validation),
+        test_rows=test,
+        test_tokens=round(part.test_tokens * test / part.test_rows),
+    )
 
 
 def this_device() -> "Gpu":
     """This machine's GPU, as the list knows it, or its CPU; with the memory that is free now."""
-    import os
-
     import torch
 
     from hf_finetune.estimate import CPU, find_gpus
+    from hf_finetune.estimate.gpus import gpu_of_device
 
     free = free_memory() / GIB
     if not torch.cuda.is_available():
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return replace(CPU, memory_gib=free, tflops=CPU.tflops * cores)
+        return replace(CPU, memory_gib=free, tflops=CPU.tflops * cores())
     name = torch.cuda.get_device_name()
-    words = name.removeprefix("NVIDIA ").replace("Tesla ", "").split()
-    for known in ("-".join(words), words[0], words[0].split("-")[0]):
-        try:
-            return replace(find_gpus([known])[0], memory_gib=free)
-        except RecipeError:
-            continue
+    listed = gpu_of_device(name)
+    if listed:
+        return replace(listed, memory_gib=free)
     like = find_gpus(["A10G"])[0]  # of a GPU that is not listed, memory is known, and the rest of this order
     return replace(
         like,
@@ -149,14 +160,15 @@ def _what_fits(subject: Subject, estimator: "Estimator", gpu: "Gpu") -> str:
 
     values = subject.settings
     halves = [half for half in (values.max_length // 2, values.max_length // 4) if half >= 64]
-    tried: list[dict[str, object]] = [] if values.load_in_4bit else [{"load_in_4bit": True, "load_in_8bit": False}]
-    tried += [{"gradient_checkpointing": True}] if values.gradient_checkpointing is False else []
-    tried += [{"optim": "paged_adamw_8bit", "lora_r": min(8, values.lora_r)}]
+    if not values.load_in_4bit and estimator.estimate(gpu, 1, "qlora").fits:
+        return "load_in_4bit=true load_in_8bit=false"
+    tried: list[dict[str, object]] = [{"optim": "paged_adamw_8bit", "lora_r": min(8, values.lora_r)}]
+    if values.gradient_checkpointing is False:
+        tried.insert(0, {"gradient_checkpointing": True})
     for change in tried:
         changed = values.model_copy(update=change)
-        method = "qlora" if changed.load_in_4bit else _method(subject)
-        if Estimator(estimator.shape, changed, estimator.lengths).estimate(gpu, 1, method).fits:
-            return " ".join(f"{name}={str(value).lower()}" for name, value in change.items())
+        if Estimator(estimator.shape, changed, estimator.lengths).estimate(gpu, 1, _method(subject)).fits:
+            return " ".join(f"{name}={written(value)}" for name, value in change.items())
     shorter = f"rows of {halves[0]} tokens at most (max_length={halves[0]}), " if halves and not gpu.is_cpu else ""
     return f"{shorter}a smaller base, or {elsewhere(subject, estimator)}"
 

@@ -1,18 +1,14 @@
 """What is wrong inside single rows: placeholders, mis-decoded text, personal data, answers that break off."""
 
-import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
-from hf_finetune.data.checks import rows_and_faults
 from hf_finetune.data.findings import expected_of, findings
-from hf_finetune.data.reading import read_records
 from hf_finetune.data.samples import Finding, Message, Sample
-from hf_finetune.data.sources import Source
+from hf_finetune.data.splits import Example
 from hf_finetune.doctor.line import Line, fault, warning
 from hf_finetune.doctor.subject import Subject
 from hf_finetune.errors import plural
-from hf_finetune.recipe import Recipe
+from hf_finetune.prepare import Read
 
 MOST = 20_000
 """Rows that are looked at one by one here."""
@@ -22,11 +18,10 @@ NAMED = 5
 
 def single_rows(subject: Subject) -> Iterator[Line]:
     """A line for each thing that is wrong with rows: the numbers of the first ones, and what it is in the first."""
-    recipe, source, prepared = subject.recipe, subject.source, subject.prepared
-    if recipe is None or source is None or prepared is None:
+    if subject.read is None:
         return
     found: dict[tuple[str, bool], list[tuple[str, Finding]]] = {}
-    for where, finding in each_finding(recipe, source.at(prepared.facts["source"]["commit"])):
+    for where, finding in each_finding(subject.read):
         found.setdefault((finding.check, finding.is_fault), []).append((where, finding))
     for (check, is_fault), own in found.items():
         numbers = ", ".join(where for where, _ in own[:NAMED]) + (", ..." if len(own) > NAMED else "")
@@ -40,21 +35,18 @@ def single_rows(subject: Subject) -> Iterator[Line]:
         )
 
 
-def each_finding(recipe: Recipe[Any], source: Source) -> Iterator[tuple[str, Finding]]:
+def each_finding(read: Read) -> Iterator[tuple[str, Finding]]:
     """The row, by its number, and its file where there are several; and what was found in it."""
-    fields = [field.name for field in dataclasses.fields(recipe.row_type())]
-    records = read_records(source.locate(), fields)
-    rows, _ = rows_and_faults(records[:: max(1, len(records) // MOST)], recipe.row_type())
-    samples = [sample_of(recipe, row) for _, row in rows]
-    several = len({record.file for record, _ in rows}) > 1
+    step = max(1, len(read.records) // MOST)
+    records, samples = read.records[::step], [_sample(example) for example in read.examples[::step]]
+    several = len({record.file for record in records}) > 1
     expected = expected_of(samples[:1000])
-    for (record, _), sample in zip(rows, samples, strict=True):
+    for record, sample in zip(records, samples, strict=True):
         where = f"{record.file}, row {record.number}" if several else str(record.number)
         yield from ((where, finding) for finding in findings(sample, expected))
 
 
-def sample_of(recipe: Recipe[Any], row: Any) -> Sample:
+def _sample(example: Example) -> Sample:
     """A row as the conversation that the recipe makes of it."""
-    answer = recipe.completion(row)
-    label = None if recipe.choices(row) is None else answer
-    return Sample((Message("user", recipe.prompt(row)), Message("assistant", answer)), label=label)
+    label = example.completion if example.is_closed else None
+    return Sample((Message("user", example.prompt), Message("assistant", example.completion)), label=label)

@@ -1,11 +1,12 @@
 """Settings that contradict each other, or that nobody means; no row is needed to see it."""
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterator
 
 from hf_finetune.doctor.line import Line, fault, ok, warning
 from hf_finetune.doctor.subject import Subject
+from hf_finetune.errors import plural
+from hf_finetune.processes import cores
 from hf_finetune.settings import Settings, written
 
 RATES = (5e-6, 5e-3)
@@ -142,9 +143,11 @@ def baseline(subject: Subject) -> Iterator[Line]:
 
 def workers(subject: Subject) -> Iterator[Line]:
     """Whether there are cores for the data loader's processes."""
-    asked, cores = subject.settings.dataloader_num_workers, os.cpu_count() or 1
-    if asked > cores:
-        yield warning(f"dataloader_num_workers is {asked} on {cores} cores", f"dataloader_num_workers={cores // 2}")
+    asked = subject.settings.dataloader_num_workers
+    if asked > cores():
+        yield warning(
+            f"dataloader_num_workers is {asked} on {plural(cores(), 'core')}", f"dataloader_num_workers={cores() // 2}"
+        )
 
 
 def price(subject: Subject) -> Iterator[Line]:

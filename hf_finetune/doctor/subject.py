@@ -10,7 +10,7 @@ from hf_finetune.data.sources import Source
 from hf_finetune.doctor.line import Line
 from hf_finetune.layers import Settled
 from hf_finetune.model import BaseModel
-from hf_finetune.prepare import Encoded, Prepared
+from hf_finetune.prepare import Encoded, Prepared, Read
 from hf_finetune.processes import num_processes
 from hf_finetune.recipe import Recipe, recipe_file
 from hf_finetune.settings import Settings
@@ -27,7 +27,6 @@ class Subject:
 
     settled: Settled
     recipe: Recipe[Any] | None = None
-    path_or_name: str = ""
     source: Source | None = None
     """Where the rows come from."""
     license: str | None = None
@@ -52,6 +51,8 @@ class Subject:
     """Of the base's weights that are to be downloaded yet."""
     chat: ChatFormat | None = None
     data_license: dict[str, Any] = field(default_factory=dict)
+    read: Read | None = None
+    """All rows of the source, those left out by their faults alone."""
     prepared: Prepared | None = None
     encoded: Encoded | None = None
     num_train_rows: int = 0
@@ -66,10 +67,6 @@ class Subject:
     def is_asked(self, name: str) -> bool:
         """Whether the user has set a setting: in a file, or on the command line."""
         return self.settled.origins[name] not in ("default", "recipe", "demo")
-
-    def is_given(self, name: str) -> bool:
-        """Whether anybody has set a setting, the recipe too."""
-        return self.settled.origins[name] != "default"
 
     @cached_property
     def recipe_file(self) -> str:

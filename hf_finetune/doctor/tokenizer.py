@@ -21,8 +21,8 @@ def tokenizer(subject: Subject) -> Iterator[Line]:
     """The tokenizer and its chat template; whether answers can end."""
     from jinja2 import TemplateError
 
-    if subject.base is None:
-        return
+    if subject.base is None or subject.config is None:
+        return  # the tokenizer is chosen by the config, of which it is told what is wrong
     loaded = subject.chat.tokenizer if subject.chat else load_tokenizer(subject.base)
     try:
         subject.chat = subject.chat or ChatFormat.of(loaded)
@@ -162,7 +162,7 @@ def _used(subject: Subject) -> set[int]:
     """The tokens that the rows are made of, as far as they are known."""
     encoded = subject.encoded
     rows = [*encoded.train, *encoded.validation] if encoded else []
-    return {token for row in rows for token in row["input_ids"]}
+    return set().union(*(row["input_ids"] for row in rows))
 
 
 def _said(role: str, content: str = PROBE) -> dict[str, str]:

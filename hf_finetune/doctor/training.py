@@ -9,6 +9,7 @@ from hf_finetune.chat import ChatFormat
 from hf_finetune.doctor.line import Line, fault, ok, warning
 from hf_finetune.doctor.subject import Subject
 from hf_finetune.errors import plural
+from hf_finetune.estimate.lengths import num_labels
 from hf_finetune.packing import NO_LOSS
 from hf_finetune.prepare import Prepared, encode
 
@@ -58,7 +59,7 @@ def supervised(subject: Subject) -> Iterator[Line]:
     if subject.encoded is None or subject.chat is None:
         return
     end = len(subject.chat.ending)
-    counts = [sum(label != NO_LOSS for label in row["labels"]) for row in subject.encoded.train]
+    counts = [num_labels(row) for row in subject.encoded.train]
     empty = [subject.encoded.train_lines[n] for n, count in enumerate(counts) if count <= end]
     if empty:
         yield fault(
@@ -75,8 +76,8 @@ def unknown(subject: Subject) -> Iterator[Line]:
     """Whether the tokenizer has no token for what the rows are written in."""
     if subject.encoded is None or subject.chat is None or subject.chat.tokenizer.unk_token_id is None:
         return
-    ids = [token for row in subject.encoded.train for token in row["input_ids"]]
-    share = ids.count(subject.chat.tokenizer.unk_token_id) / len(ids)
+    rows, own = [row["input_ids"] for row in subject.encoded.train], subject.chat.tokenizer.unk_token_id
+    share = sum(row.count(own) for row in rows) / sum(map(len, rows))
     if share > OFTEN_UNKNOWN:
         yield warning(
             f"{share:.0%} of the tokens are {subject.chat.tokenizer.unk_token}: the tokenizer has none for them",

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from hf_finetune.doctor.line import Line, fault, ok, warning
 from hf_finetune.doctor.subject import Subject
-from hf_finetune.errors import RecipeError
-from hf_finetune.processes import check_environment, num_processes, refuse_a_missing_process, was_launched
+from hf_finetune.errors import RecipeError, plural
+from hf_finetune.files import existing
+from hf_finetune.processes import check_environment, cores, num_processes, refuse_a_missing_process, was_launched
 
 SET = frozenset({"1", "ON", "YES", "TRUE"})
 """What huggingface_hub takes for yes."""
@@ -62,11 +63,10 @@ def slow_variables(subject: Subject) -> Iterator[Line]:
     if os.environ.get("CUDA_LAUNCH_BLOCKING") == "1":
         yield warning("CUDA_LAUNCH_BLOCKING=1 is set, which makes a run slow", "unset CUDA_LAUNCH_BLOCKING")
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if threads.isdigit() and int(threads) > cores:
+    if threads.isdigit() and int(threads) > cores():
         yield warning(
-            f"OMP_NUM_THREADS is {threads} on {cores} cores: threads wait for each other",
-            f"export OMP_NUM_THREADS={cores}",
+            f"OMP_NUM_THREADS is {threads} on {plural(cores(), 'core')}: threads wait for each other",
+            f"export OMP_NUM_THREADS={cores()}",
         )
 
 
@@ -93,8 +93,7 @@ def caches(subject: Subject) -> Iterator[Line]:
 
     is_read_only = constants.HF_HUB_OFFLINE or Path(subject.settings.model_name_or_path).expanduser().is_dir()
     for name, given in (("HF_HOME", constants.HF_HOME), ("HF_HUB_CACHE", constants.HF_HUB_CACHE)):
-        folder = Path(given).expanduser().absolute()
-        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        nearest = existing(Path(given))
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             why = "may not be written to" if nearest.is_dir() else "is a file"
             is_spare = is_read_only or not Path(constants.HF_HUB_CACHE).is_relative_to(given)

@@ -1,10 +1,12 @@
 """The base's weights, as far as their names, sizes and headers tell: nothing of them is loaded."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from hf_finetune.doctor.downloads import missing_bytes
 from hf_finetune.doctor.line import Line, fault, ok, warning
 from hf_finetune.doctor.subject import Subject
 from hf_finetune.files import read_json
@@ -14,6 +16,7 @@ from hf_finetune.resolve import TIMEOUT_SECONDS
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 """What is loaded where weights lie in a folder; other files of this kind beside it are not."""
+SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 PICKLES = (".bin", ".pt", ".pth")
 OTHERS = (".gguf", ".h5", ".msgpack", ".onnx", ".ot")
 
@@ -28,7 +31,8 @@ def files(subject: Subject) -> Iterator[Line]:
         return
     tensors = {name: size for name, size in sizes.items() if name.endswith(".safetensors") and "/" not in name}
     pickles = {name: size for name, size in sizes.items() if name.endswith(PICKLES) and _are_weights(name)}
-    subject.weights_bytes = sum((tensors or pickles).values())
+    loaded = _loaded(tensors) or pickles
+    subject.weights_bytes = sum(loaded.values())
     if not tensors and not pickles:
         other = [name for name in sizes if name.endswith(OTHERS)]
         what = f"its weights are {other[0]}, which is not read here" if other else "it has no weights"
@@ -41,7 +45,10 @@ def files(subject: Subject) -> Iterator[Line]:
             "name a base with safetensors, or its revision=refs/pr/N that has them",
         )
     else:
-        yield ok(f"safetensors, {_size(subject.weights_bytes)}" + (_to_fetch(subject, base) if base.commit else ""))
+        yield ok(
+            f"safetensors, {_size(subject.weights_bytes)}"
+            + (_to_fetch(subject, base, list(loaded)) if base.commit else "")
+        )
 
 
 def whole(subject: Subject) -> Iterator[Line]:
@@ -105,14 +112,21 @@ def _listed(base: BaseModel) -> dict[str, int] | None:
     return {file.rfilename: file.size or 0 for file in info.siblings or []}
 
 
-def _to_fetch(subject: Subject, base: BaseModel) -> str:
-    """How much of the weights is to be downloaded; it is left in the subject."""
-    from huggingface_hub import try_to_load_from_cache
+def _loaded(tensors: Mapping[str, int]) -> Mapping[str, int]:
+    """The files that transformers loads, of those with safetensors: the single one, or its shards, if there are any."""
+    shards = {name: size for name, size in tensors.items() if SHARD.fullmatch(name)}
+    return {SINGLE: tensors[SINGLE]} if SINGLE in tensors else shards or tensors
 
-    index = [INDEX, SINGLE]
-    is_here = any(isinstance(try_to_load_from_cache(base.name, name, revision=base.commit), str) for name in index)
-    subject.missing_bytes = 0 if is_here else subject.weights_bytes
-    return ", in the cache" if is_here else ", to be downloaded by the run"
+
+def _to_fetch(subject: Subject, base: BaseModel, names: Sequence[str]) -> str:
+    """How much of the weights is to be downloaded; it is left in the subject."""
+    missing = missing_bytes(base.name, base.commit or "", names)
+    if missing is None:
+        return ""
+    subject.missing_bytes = missing
+    if 0 < missing < subject.weights_bytes:
+        return f", of which {_size(missing)} are to be downloaded by the run"
+    return ", to be downloaded by the run" if missing else ", in the cache"
 
 
 def _are_weights(name: str) -> bool:

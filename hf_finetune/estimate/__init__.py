@@ -4,7 +4,7 @@ from hf_finetune.estimate.fit import Estimate, estimate
 from hf_finetune.estimate.gpus import CPU, Gpu, find_gpus, known_gpus
 from hf_finetune.estimate.lengths import Lengths, assumed_lengths, counted_lengths
 from hf_finetune.estimate.methods import METHODS, method_of
-from hf_finetune.estimate.shape import Shape, shape_of, shape_of_config
+from hf_finetune.estimate.shape import Shape, shape_of, shape_of_config, shape_of_model
 
 __all__ = [
     "CPU",
@@ -21,4 +21,5 @@ __all__ = [
     "method_of",
     "shape_of",
     "shape_of_config",
+    "shape_of_model",
 ]

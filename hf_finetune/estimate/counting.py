@@ -1,18 +1,22 @@
 """The steps of batches of any size, from two sizes whose steps were counted, and how much work a run is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
 from math import ceil
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hf_finetune.estimate.formula import formula_steps
-from hf_finetune.estimate.lengths import Lengths, Row, packed_rows
+from hf_finetune.estimate.lengths import Lengths, Row, num_labels, padded
 from hf_finetune.estimate.shape import Shape
 from hf_finetune.estimate.steps import Kind, Steps
 from hf_finetune.settings import Settings
 
 if TYPE_CHECKING:
     from hf_finetune.estimate.trace import Tracer
+
+Value = TypeVar("Value")
 
 SMALL = 2
 """The smaller of the two batches that are traced."""
@@ -30,6 +34,8 @@ class Counter:
         """Kinds whose steps come from a formula, and why."""
         self._tracers: dict[Kind, Tracer] = {}
         self._traced: dict[tuple[Kind, int], Steps] = {}
+        self._labels: dict[int, int] = {}
+        self._means: dict[tuple[bool, int], float] = {}
 
     def steps(self, kind: Kind, size: int) -> Steps:
         """The step of the longest rows in a batch of that size; linear in their tokens between those traced."""
@@ -44,15 +50,27 @@ class Counter:
         """The tokens of so many of the longest rows, whatever they share."""
         return sum(len(row["input_ids"]) for row in self.lengths.longest(size))
 
+    def labels(self, size: int) -> int:
+        """The tokens of so many of the longest rows that carry loss."""
+        if size not in self._labels:
+            self._labels[size] = sum(map(num_labels, self.lengths.longest(size)))
+        return self._labels[size]
+
     def mean_tokens(self, kind: Kind, size: int) -> float:
         """The tokens that are computed for a batch of that size on average."""
+        own = kind.is_packed, min(size, LARGEST_TRACED)
+        if own not in self._means:
+            self._means[own] = self._mean(*own)
+        return size * self._means[own]
+
+    def _mean(self, is_packed: bool, size: int) -> float:
+        """The tokens that are computed for a row of a batch of that size on average."""
         from hf_finetune.train.batches import ShardedBatches
 
-        rows, some = self.lengths.rows, min(size, LARGEST_TRACED)
-        drawn = ShardedBatches(len(rows), some, self.settings.seed).batches(0)[:SAMPLED]
-        whole = [batch for batch in drawn if len(batch) == some] or drawn
-        counts = [self._computed(kind, [rows[number] for number in batch]) / len(batch) for batch in whole]
-        return size * mean(counts)
+        rows = self.lengths.rows
+        drawn = ShardedBatches(len(rows), size, self.settings.seed).batches(0)[:SAMPLED]
+        whole = [batch for batch in drawn if len(batch) == size] or drawn
+        return mean(self._computed(is_packed, [rows[number] for number in batch]) / len(batch) for batch in whole)
 
     def batches(self, size: int, num_gpus: int, accumulation: int) -> tuple[int, int]:
         """The batches that each device computes in a run at most, and the steps of the optimiser."""
@@ -62,12 +80,12 @@ class Counter:
         epochs = self.settings.num_train_epochs
         return ceil(epochs * an_epoch), ceil(epochs * ceil(an_epoch / accumulation))
 
-    def _computed(self, kind: Kind, rows: Sequence[Row]) -> int:
+    def _computed(self, is_packed: bool, rows: Sequence[Row]) -> int:
         from hf_finetune.train.batches import packed_batch
 
-        if kind.is_packed:
+        if is_packed:
             return int(packed_batch(rows, self.settings.shared_prefix)["input_ids"].numel())
-        return sum(len(row["input_ids"]) for row in packed_rows(rows, is_packed=False))
+        return sum(len(row["input_ids"]) for row in padded(rows))
 
     def _counted(self, kind: Kind, size: int) -> Steps:
         if (kind, size) not in self._traced:
@@ -75,13 +93,25 @@ class Counter:
         return self._traced[kind, size]
 
     def _trace(self, kind: Kind, rows: Sequence[Row]) -> Steps:
-        from hf_finetune.estimate.trace import UNTRACEABLE, Tracer
+        """The steps as they are traced; those of the formula where the model cannot be, at once or as layers are run
+        again."""
+        formula = formula_steps(self.shape, kind, rows)
+        steps = self._tried(kind, lambda: self._tracer(kind).steps(rows), lambda: formula)
+        return replace(steps, again=cache(lambda: self._tried(kind, steps.again, formula.again)))
+
+    def _tracer(self, kind: Kind) -> "Tracer":
+        from hf_finetune.estimate.trace import Tracer
+
+        if kind not in self._tracers:
+            self._tracers[kind] = Tracer(self.shape, self.settings, kind)
+        return self._tracers[kind]
+
+    def _tried(self, kind: Kind, trace: Callable[[], Value], formula: Callable[[], Value]) -> Value:
+        from hf_finetune.estimate.trace import UNTRACEABLE
 
         if kind not in self.untraceable:
             try:
-                if kind not in self._tracers:
-                    self._tracers[kind] = Tracer(self.shape, self.settings, kind)
-                return self._tracers[kind].steps(rows)
+                return trace()
             except UNTRACEABLE as error:
                 self.untraceable[kind] = f"{type(error).__name__}: {error}"
-        return formula_steps(self.shape, kind, rows)
+        return formula()

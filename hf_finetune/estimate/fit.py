@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from math import ceil
 from typing import Any
 
@@ -24,7 +25,6 @@ from hf_finetune.estimate.methods import METHODS, method_of, trainable_parameter
 from hf_finetune.estimate.shape import Shape
 from hf_finetune.estimate.speed import Work, evaluation_seconds, start_seconds, training_seconds
 from hf_finetune.estimate.steps import Kind, Steps
-from hf_finetune.packing import NO_LOSS
 from hf_finetune.settings import Settings
 
 LARGEST_BATCH = 512
@@ -125,8 +125,7 @@ class _Case:
     def estimate(self) -> Estimate:
         wanted, settings = self.settings.per_device_train_batch_size, self.settings
         sizes = [2**power for power in range(10) if 2**power <= min(LARGEST_BATCH, max(1, self.lengths.num_rows))]
-        asking = self._evaluation_batch()
-        largest = max((size for size in sizes if self._fits(size)), default=0)
+        largest = next((size for size in reversed(sizes) if self._fits(size)), 0)
         batch = wanted if self._fits(wanted) else min(wanted, largest) or 1
         accumulation = ceil(wanted * settings.gradient_accumulation_steps / batch)
         every, fits = self._checkpointing(batch), largest > 0
@@ -146,7 +145,7 @@ class _Case:
             fits=fits,
             largest_batch=largest,
             steps=work.updates,
-            evaluation_batch=asking,
+            evaluation_batch=self._evaluation_batch,
             seconds=seconds,
             price_usd=None if seconds is None or price is None else seconds / 3600 * price,
         )
@@ -156,10 +155,12 @@ class _Case:
 
         settings, gpu, is_full = self.settings, self.gpu, self.method == "full"
         is_plain = not settings.use_dora and self.method != "lora8" and self.sharing != "fsdp"
+        # Of heads without groups the memory-efficient kernel keeps what the flash one does: one trace is enough.
+        is_flash = (gpu.has_flash and self.itemsize == 2) or self.shape.kv_heads == self.shape.heads
         return Kind(
             dtype=torch.float32 if self.itemsize == 4 else torch.bfloat16,
             is_full=is_full,
-            attention="cpu" if gpu.is_cpu else "flash" if gpu.has_flash and self.itemsize == 2 else "efficient",
+            attention="cpu" if gpu.is_cpu else "flash" if is_flash else "efficient",
             is_packed=settings.padding_free,
             is_fused=settings.fused_lora and is_plain and not is_full,
         )
@@ -198,10 +199,8 @@ class _Case:
 
     def _memory(self, size: int, every: int) -> Memory:
         adapter, gradients, state = (own / self.share / GIB for own in self.trained)
-        rows = self.lengths.longest(size)
-        labels = sum(label != NO_LOSS for row in rows for label in row["labels"])
         peak = self.counter.steps(self.kind, size).step(every).peak / GIB
-        logits = min(peak, LOGITS_BYTES * labels * self.shape.vocabulary / GIB)
+        logits = min(peak, LOGITS_BYTES * self.counter.labels(size) * self.shape.vocabulary / GIB)
         return Memory(
             weights=self._base_bytes() / GIB,
             adapter=adapter,
@@ -212,7 +211,7 @@ class _Case:
             workspace=self._workspace() / GIB,
             context=context_gib(self.gpu, self.num_gpus),
             fragmentation=0.0 if self.gpu.is_cpu else FRAGMENTATION * (peak + self._workspace() / GIB),
-            evaluation=self._evaluation(self._evaluation_batch()),
+            evaluation=self._evaluation(self._evaluation_batch),
         )
 
     def _workspace(self) -> float:
@@ -227,6 +226,7 @@ class _Case:
             return own + vocabulary + 2 * self.held / shape.num_layers
         return own
 
+    @cached_property
     def _evaluation_batch(self) -> int:
         """The rows at a time that fit while answers are given: as many as asked for, or half, or half of that."""
         size = self.settings.per_device_eval_batch_size

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hf_finetune.estimate.lengths import Row
 from hf_finetune.estimate.shape import Shape
-from hf_finetune.estimate.steps import Kind, Step, Steps
+from hf_finetune.estimate.steps import Kind, Layers, Step, Steps
 from hf_finetune.packing import NO_LOSS
 
 KERNELS = 300
@@ -36,7 +36,8 @@ def formula_steps(shape: Shape, kind: Kind, rows: Sequence[Row]) -> Steps:
     head = Step(logits, logits, 2 * 2 * labels * wide * shape.vocabulary, 2 * logits, 50)
     layer = Step(kept, kept, flops, moved, KERNELS)
     again = Step(size * tokens * wide, size * tokens * wide, flops * (1 + 1 / passes), moved * 1.3, KERNELS * 1.4)
-    return Steps(shape.num_layers, tokens, head + layer, layer, head + layer + again * 0.1, again)
+    checkpointed = Layers(head + layer + again * 0.1, again)
+    return Steps(shape.num_layers, tokens, Layers(head + layer, layer), lambda: checkpointed)
 
 
 def _experts_used(shape: Shape) -> int:

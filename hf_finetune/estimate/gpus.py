@@ -1,6 +1,7 @@
 """GPUs that can be had: their memory, their speed and what they cost, from one dated file or as the Hub says today."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,6 +15,8 @@ ALIASES = {
     "A100": "A100-80", "A100-80GB": "A100-80", "A100-40GB": "A100-40", "H100-80": "H100", "H200-141": "H200",
     "RTX4090": "RTX4090", "4090": "RTX4090", "RTXPRO6000": "RTX-PRO-6000",
 }  # fmt: skip
+FOR_READERS = ("sheet", "price_of")
+"""What the file says besides of each: where its numbers and its prices are from."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,12 @@ class Gpu:
     has_bfloat16: bool
     has_flash: bool
     """Whether torch's flash attention runs on it (Ampere and later)."""
+    device: str = ""
+    """What NVIDIA's driver, and so torch, calls it after its own name: a regular expression."""
     hub: str = ""
     """What the Hub calls it in its list of machines."""
     usd_an_hour: tuple[tuple[int, float], ...] = ()
     """What a machine with so many of them costs."""
-    price_of: str = ""
-    """Whose price that is, with its date."""
     is_cpu: bool = False
 
     def price(self, count: int) -> float | None:
@@ -72,7 +75,8 @@ def known_gpus() -> tuple[Gpu, ...]:
 
 def _gpu(entry: dict[str, Any]) -> Gpu:
     prices = tuple((int(count), float(price)) for count, price in entry["usd_an_hour"].items())
-    return Gpu(**{name: value for name, value in entry.items() if name != "sheet"} | {"usd_an_hour": prices})
+    own = {name: value for name, value in entry.items() if name not in FOR_READERS}
+    return Gpu(**own | {"usd_an_hour": prices})
 
 
 def find_gpus(names: Sequence[str]) -> list[Gpu]:
@@ -92,6 +96,12 @@ def find_gpus(names: Sequence[str]) -> list[Gpu]:
             raise RecipeError(f"--gpu {name}: no GPU of that name is known. {near}")
         found.append(known[plain[_plain(name)]])
     return list(dict.fromkeys(found))
+
+
+def gpu_of_device(name: str) -> Gpu | None:
+    """The GPU that torch calls so, `NVIDIA A100-SXM4-40GB`; None for one that is not listed, if its name is alike."""
+    own = name.removeprefix("NVIDIA ")
+    return next((gpu for gpu in known_gpus() if re.fullmatch(gpu.device, own)), None)
 
 
 def _plain(name: str) -> str:
@@ -118,7 +128,7 @@ def with_prices_of_today(gpus: Sequence[Gpu]) -> tuple[list[Gpu], str]:
         for machine in listed:
             if gpu.hub and machine.num_gpus and _is_of(machine.description, gpu.hub):
                 offers[machine.num_gpus] = min(machine.usd_an_hour, offers.get(machine.num_gpus, float("inf")))
-        priced.append(replace(gpu, usd_an_hour=tuple(offers.items()), price_of="huggingface, now") if offers else gpu)
+        priced.append(replace(gpu, usd_an_hour=tuple(offers.items())) if offers else gpu)
     return priced, f"prices of now, from the Hub's list of machines; those that it has not, of {date_of_prices()}"
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from hf_finetune.errors import RecipeError, first_line
 from hf_finetune.model import BaseModel
 from hf_finetune.resolve import explaining_refusals
-from hf_finetune.settings import Settings
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +70,7 @@ class Shape:
         return max((layer.size for layer in self.linears if layer.is_quantized), default=0)
 
 
-def shape_of(base: BaseModel, settings: Settings) -> Shape:
+def shape_of(base: BaseModel) -> Shape:
     """The shape of a base that was found, of which only config.json is read.
 
     Raises:
@@ -79,7 +78,7 @@ def shape_of(base: BaseModel, settings: Settings) -> Shape:
     """
     from transformers import AutoConfig
 
-    with _explaining(base.name):
+    with explaining(base.name):
         config = AutoConfig.from_pretrained(_config_file(base), trust_remote_code=False)
     return shape_of_config(config, base.name)
 
@@ -90,13 +89,19 @@ def shape_of_config(config: Any, name: str) -> Shape:
     Raises:
         RecipeError: when it builds none.
     """
+    with explaining(name):
+        model = empty_model(config)
+    return shape_of_model(model, name)
+
+
+def shape_of_model(model: Any, name: str) -> Shape:
+    """The shape of a model that is built, if without what its tensors hold."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
     from transformers.quantizers.base import get_keys_to_not_convert
     from transformers.quantizers.quantizers_utils import should_convert_module
 
-    with _explaining(name):
-        model = empty_model(config)
+    config = model.config
     head, kept = model.get_output_embeddings(), get_keys_to_not_convert(model)
     text = config.get_text_config()
     heads = int(_first(text, "num_attention_heads") or 1)
@@ -124,13 +129,16 @@ def shape_of_config(config: Any, name: str) -> Shape:
     )
 
 
-def empty_model(config: Any, dtype: "torch.dtype | None" = None) -> Any:
-    """The model of a config, with tensors that have sizes and hold nothing."""
+def empty_model(config: Any, dtype: "torch.dtype | None" = None, attention: str | None = None) -> Any:
+    """The model of a config, with tensors that have sizes and hold nothing; its attention is transformers' choice where
+    none is named."""
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, trust_remote_code=False, attn_implementation=attention
+        )
     model.tie_weights()
     return model
 
@@ -149,8 +157,8 @@ def _config_file(base: BaseModel) -> str:
 
 
 @contextmanager
-def _explaining(name: str) -> Iterator[None]:
-    """Turns what transformers raises on a config into an error that says what to do."""
+def explaining(name: str) -> Iterator[None]:
+    """Turns what transformers raises on a base's config into an error that says what to do."""
     from huggingface_hub.errors import StrictDataclassError
 
     known = (ValueError, OSError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError)

@@ -1,6 +1,8 @@
 """A training step in numbers: what is alive in it, its operations, and how it grows with layers."""
 
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +32,21 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Layers:
+    """The step of a model, layer by layer."""
+
+    first: Step
+    """With one layer."""
+    further: Step
+    """What each further one adds."""
+
+    def towards(self, other: "Layers", share: float) -> "Layers":
+        """What lies at that share of the way from these layers to others, or beyond them."""
+        pairs = ((self.first, other.first), (self.further, other.further))
+        return Layers(*(one + (more + one * -1) * share for one, more in pairs))
+
+
+@dataclass(frozen=True)
 class Kind:
     """What a step depends on besides its batch."""
 
@@ -49,32 +66,20 @@ class Steps:
     num_layers: int
     num_tokens: int
     """That are computed: without what rows share twice, with padding where there is any."""
-    plain: Step
-    """With one layer."""
-    layer: Step
-    """What a further one adds."""
-    plain_again: Step
-    """With one layer that computes its activations again."""
-    layer_again: Step
+    plain: Layers
+    again: Callable[[], Layers]
+    """With layers that compute their activations again: it is asked for where not all fit without, as it takes time."""
 
     def towards(self, other: "Steps", share: float) -> "Steps":
         """What lies at that share of the way from these steps to others, or beyond them."""
-        mixed = [
-            one + (more + one * -1) * share
-            for one, more in (
-                (self.plain, other.plain),
-                (self.layer, other.layer),
-                (self.plain_again, other.plain_again),
-                (self.layer_again, other.layer_again),
-            )
-        ]
         tokens = round(self.num_tokens + (other.num_tokens - self.num_tokens) * share)
-        return Steps(self.num_layers, max(1, tokens), *mixed)
+        plain = self.plain.towards(other.plain, share)
+        return Steps(self.num_layers, max(1, tokens), plain, cache(lambda: self.again().towards(other.again(), share)))
 
     def step(self, every: int) -> Step:
         """With activations computed again in no layer (0), or in one of so many."""
         more = self.num_layers - 1
         if not every:
-            return self.plain + self.layer * more
-        again = -(-self.num_layers // every)
-        return self.plain_again + self.layer_again * (again - 1) + self.layer * (self.num_layers - again)
+            return self.plain.first + self.plain.further * more
+        again, number = self.again(), -(-self.num_layers // every)
+        return again.first + again.further * (number - 1) + self.plain.further * (self.num_layers - number)

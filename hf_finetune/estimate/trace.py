@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,9 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from hf_finetune.estimate.lengths import Row, packed_rows
+from hf_finetune.estimate.lengths import Row, padded
 from hf_finetune.estimate.shape import Shape, empty_model
-from hf_finetune.estimate.steps import Kind, Step, Steps
+from hf_finetune.estimate.steps import Kind, Layers, Step, Steps
 from hf_finetune.lora import fuse
 from hf_finetune.packed_model import PackedModel
 from hf_finetune.packing import Batch, supervised
@@ -43,30 +44,30 @@ class Tracer:
     def steps(self, rows: Sequence[Row]) -> Steps:
         """The step of a batch of those rows, for any number of layers that compute their activations again."""
         batch = self._batch(rows)
-        plain, again = (
-            _one_and_more(*[self._models[layers].step(batch, checkpoints) for layers in (1, 2)])
-            for checkpoints in (False, True)
-        )
-        return Steps(self.shape.num_layers, batch["input_ids"].numel(), *plain, *again)
+        again = cache(lambda: self._layers(batch, checkpoints=True))
+        return Steps(self.shape.num_layers, batch["input_ids"].numel(), self._layers(batch, checkpoints=False), again)
+
+    def _layers(self, batch: Batch, checkpoints: bool) -> Layers:
+        return _one_and_more(*[self._models[layers].step(batch, checkpoints) for layers in (1, 2)])
 
     def _batch(self, rows: Sequence[Row]) -> Batch:
         if self.kind.is_packed:
             return _on_meta(packed_batch(rows, self.settings.shared_prefix))
-        padded = packed_rows(rows, is_packed=False)
-        batch = {name: torch.tensor([row[name] for row in padded]) for name in ("input_ids", "labels")}
+        filled = padded(rows)
+        batch = {name: torch.tensor([row[name] for row in filled]) for name in ("input_ids", "labels")}
         size, width = batch["input_ids"].shape
         mask = torch.ones(size, 1, width, width, dtype=torch.bool, device="meta")  # what transformers would make of it
         return _on_meta(supervised(batch)) | {"attention_mask": mask}
 
 
-def _one_and_more(one: Step, two: Step) -> tuple[Step, Step]:
+def _one_and_more(one: Step, two: Step) -> Layers:
     """The step with one layer, and what a further layer adds, from the steps with one and with two.
 
     What is kept grows with each layer; what comes and goes beside it is that of one layer.
     """
     passing = max(two.peak - two.kept, one.peak - one.kept)
     layer = two + one * -1
-    return replace(one, peak=one.kept + passing), replace(layer, peak=layer.kept)
+    return Layers(replace(one, peak=one.kept + passing), replace(layer, peak=layer.kept))
 
 
 class _Traced:
@@ -83,17 +84,26 @@ class _Traced:
         self.is_supervised = settings.supervised_only or not kind.is_packed
 
     def step(self, batch: Batch, checkpoints: bool) -> Step:
-        base = self.lean.base
-        if checkpoints:
-            base.activation_checkpointing_enable({"use_reentrant": False})
-        else:
-            base.activation_checkpointing_disable()
+        self._checkpoint(checkpoints)
         live = _Live(self.own)
         with self.lean.switched(self.kind.is_packed), _on_device(self.kind.attention, live), live:
             loss = self.lean.losses(self.model, batch, self.is_supervised).sum()
             kept = live.now
             torch.autograd.backward(loss)
         return Step(kept, live.peak, live.flops, live.moved, live.kernels)
+
+    def _checkpoint(self, checkpoints: bool) -> None:
+        """Has the layers compute their activations again, or not, whatever they did in the step before.
+
+        Only then, or where the embeddings are trained, does the first layer give a gradient for its input.
+        """
+        base = self.lean.base
+        base.activation_checkpointing_disable()
+        base.disable_input_require_grads()
+        if checkpoints:
+            base.activation_checkpointing_enable({"use_reentrant": False})
+        elif self.kind.is_full:
+            base.enable_input_require_grads()
 
 
 class _Lean(PackedModel):

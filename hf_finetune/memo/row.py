@@ -55,7 +55,8 @@ def usable(row: Borrower) -> dict[str, float]:
 
 def implausible(row: Borrower) -> dict[str, float]:
     """The ratios of the row that no borrower can have: never repeated as a fact."""
-    return {name: value for name, value in given(row).items() if name not in usable(row)}
+    values = usable(row)
+    return {name: value for name, value in given(row).items() if name not in values}
 
 
 def known_rating(row: Borrower) -> str | None:
