@@ -15,7 +15,7 @@ from hf_finetune.chat import ChatFormat
 from hf_finetune.data.checks import Fault, columns_not_used, faults_in_words, faulty_rows, rows_and_faults
 from hf_finetune.data.reading import Record, read_records
 from hf_finetune.data.sources import Located, Source
-from hf_finetune.data.splits import SPLITS, Example, split_examples
+from hf_finetune.data.splits import SPLITS, Example, keep_splits, split_examples
 from hf_finetune.errors import SHOWN_FAULTS, RecipeError, plural
 from hf_finetune.files import sha256, write_json, write_jsonl
 from hf_finetune.progress import Progress, tracked
@@ -37,6 +37,24 @@ class Read:
     rows: list[Any]
     examples: list[Example]
     faults: list[Fault]
+
+    @property
+    def splits(self) -> list[str]:
+        """The split that each row came in; none where the files are not those of a training and a test split.
+
+        Raises:
+            RecipeError: naming the file that is of neither, where others are.
+        """
+        splits = [record.split for record in self.records]
+        if not {"train", "test"} <= set(splits):
+            return []
+        for record in self.records:
+            if record.split is None:
+                raise RecipeError(
+                    f"{self.located.name}: {record.file} is of no split, and other files are: their names have train, "
+                    f"validation or test in them. Rename it, or name the file to read."
+                )
+        return [split for split in splits if split]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +95,7 @@ def prepare_read(
     Raises:
         RecipeError: too few rows; every test row to which no answer can be marked.
     """
-    shares = {"validation": settings.validation_size, "test": settings.test_size}
-    splits, dropped = split_examples(read.examples, shares, settings.near_duplicate_similarity, settings.seed)
+    splits, dropped = _split(read, settings)
     whole = {name: len(splits[name]) for name in SPLITS}
     splits["train"] = _some(splits["train"], settings.max_train_rows, settings.seed)
     facts = {
@@ -88,7 +105,7 @@ def prepare_read(
         "contradictory_dropped": dropped["contradictory"],
         "near_duplicates": dropped["near_duplicates"],
         "near_duplicate_similarity": settings.near_duplicate_similarity,
-    }
+    } | ({"splits_given": True, "near_other_splits_dropped": dropped["near_other_splits"]} if read.splits else {})
     splits["test"], unmarkable = _markable(recipe, read, splits["test"], settings, progress)
     for name, others in (("train", 0), ("test", len(unmarkable))):
         if len(splits[name]) + others < whole[name]:
@@ -134,6 +151,15 @@ def read_source(
     if faults and (not settings.leave_out_faulty_rows or not kept):
         raise _with_advice(faulty_rows(faults, len(records)), settings)
     return Read(located, [one for one, _, _ in kept], [row for _, row, _ in kept], [e for _, _, e in kept], faults)
+
+
+def _split(read: Read, settings: Settings) -> tuple[dict[str, list[int]], dict[str, int]]:
+    """The rows' numbers by split: of the split that they came in, or else as the settings share them out."""
+    similarity, seed = settings.near_duplicate_similarity, settings.seed
+    if read.splits:
+        return keep_splits(read.examples, read.splits, settings.validation_size, similarity, seed)
+    shares = {"validation": settings.validation_size, "test": settings.test_size}
+    return split_examples(read.examples, shares, similarity, seed)
 
 
 def _example(recipe: Recipe[Any], row: Any) -> Example:
@@ -282,10 +308,11 @@ def in_words(facts: Mapping[str, Any]) -> list[str]:
     rows = facts["rows"]
     lines = [f"{plural(facts['rows_read'], 'row')} from {facts['source']['name']}: " + ", ".join(
         f"{rows[name]:,} {name}" for name in SPLITS
-    )]  # fmt: skip
+    ) + (", as its files are named" if "splits_given" in facts else "")]  # fmt: skip
     left = {
         "exact duplicates": facts["exact_duplicates_dropped"],
         "with contradictory answers": facts["contradictory_dropped"],
+        "near-duplicates of rows in another split": facts.get("near_other_splits_dropped", 0),
         f"longer than {facts['max_length']} tokens": sum(facts["longer_than_max_length"].values())
         - facts["longer_than_max_length"]["test"],
     }

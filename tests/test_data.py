@@ -114,17 +114,6 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         LocalFile(str(tmp_path)).locate()
 
 
-def test_of_a_folder_that_was_prepared_the_training_rows_are_named(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    for name in ("test-00000-of-00001.parquet", "train-00000-of-00001.parquet"):
-        (tmp_path / "data" / name).touch()
-    with pytest.raises(RecipeError, match=r"Name a file of rows in it, such as .*data/train-00000-of-00001\.parquet\."):
-        LocalFile(str(tmp_path)).locate()
-
-
-# Formats
-
-
 def test_jsonl_is_read_with_the_numbers_of_its_lines(tmp_path: Path) -> None:
     first, second = JSONL.splitlines()
     read = records_of(tmp_path, "rows.jsonl", f"\n{first}\n\n  \n{second}")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hf_finetune import LocalFile, Recipe, RecipeError
-from hf_finetune.data import Located, Source
+from hf_finetune.data import LocalFolder, Located, Source
 from hf_finetune.data.splits import SPLITS
 from hf_finetune.files import sha256
 from hf_finetune.prepare import Prepared, in_words, notes_on_rows, prepare, prepare_unsplit
@@ -399,3 +399,41 @@ def test_columns_that_are_no_field_are_told(tmp_path: Path) -> None:
     assert "columns not used: compny (did you mean company?), id" in in_words(
         facts | {"max_length": 9, "longer_than_max_length": dict.fromkeys(SPLITS, 0)}
     )
+
+
+def split_files(folder: Path, **files: Sequence[Mapping[str, str]]) -> LocalFolder:
+    folder.mkdir()
+    for name, rows in files.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return LocalFolder(str(folder))
+
+
+def in_three() -> dict[str, Sequence[Mapping[str, str]]]:
+    rows = [row(number, "yes" if number % 2 else "no") for number in range(60)]
+    return {"train-00000-of-00001": rows[:30], "dev": rows[30:45], "test": rows[45:]}
+
+
+def test_splits_that_files_are_named_after_are_kept_and_told(tmp_path: Path) -> None:
+    files = in_three()
+    made = prepare(Closed(), split_files(tmp_path / "rows", **files), Settings())
+    for name, own in zip(SPLITS, files.values(), strict=True):
+        assert [one.text for one in made.rows[name]] == [one["text"] for one in own]
+    assert made.facts["splits_given"] is True
+    assert in_words(made.facts | {"longer_than_max_length": dict.fromkeys(SPLITS, 0), "max_length": 9})[0] == (
+        "60 rows from rows: 30 train, 15 validation, 15 test, as its files are named"
+    )
+
+
+def test_files_without_a_test_split_among_them_are_split_as_ever(tmp_path: Path) -> None:
+    files = in_three()
+    del files["test"]
+    made = prepare(Closed(), split_files(tmp_path / "rows", **files), Settings())
+    assert "splits_given" not in made.facts
+    assert len(made.rows["train"]) == 36
+
+
+def test_a_file_of_no_split_beside_others_is_told(tmp_path: Path) -> None:
+    files = in_three()
+    source = split_files(tmp_path / "rows", **files, train_and_test=files["dev"])
+    with pytest.raises(RecipeError, match=r"rows: train_and_test\.jsonl is of no split, and other files are"):
+        prepare(Closed(), source, Settings())

@@ -13,6 +13,7 @@ from hf_finetune.data.splits import (
     SPLITS,
     Example,
     jaccard,
+    keep_splits,
     near_duplicate_pairs,
     split_examples,
     tokens,
@@ -371,3 +372,40 @@ def test_each_split_of_open_answers_has_groups_of_all_sizes() -> None:
         assert len(splits[name]) == pytest.approx(share * len(examples), rel=0.1)
         alone = sum(sizes[numbers[i][0]] == 1 for i in splits[name]) / len(splits[name])
         assert alone == pytest.approx(0.4, abs=0.1)
+
+
+def test_rows_stay_in_the_split_they_came_in() -> None:
+    chance = random.Random(0)
+    examples = [Example(sentence(chance), "yes", True) for _ in range(12)]
+    given = ["test", "train", "train", "validation"] * 3
+    splits, counts = keep_splits(examples, given, 0.1, SIMILARITY, 0)
+    assert splits == {name: [i for i, own in enumerate(given) if own == name] for name in SPLITS}
+    assert counts == {"exact_duplicates": 0, "contradictory": 0, "near_duplicates": 0, "near_other_splits": 0}
+
+
+def test_what_has_a_twin_in_the_test_rows_or_the_validation_rows_is_not_learned() -> None:
+    chance = random.Random(0)
+    texts = [sentence(chance) for _ in range(8)]
+    twin = [f"{text} more" for text in texts]
+    asked = [texts[0], twin[0], texts[1], twin[1], texts[2], twin[2], texts[3], texts[3], texts[4], texts[5]]
+    given = ["train", "test", "train", "validation", "validation", "test", "train", "test", "train", "validation"]
+    groups = [None] * 8 + ["one", "one"]
+    examples = [Example(text, "open", False, group) for text, group in zip(asked, groups, strict=True)]
+    examples.append(Example(texts[6], "open", False))
+    splits, counts = keep_splits(examples, [*given, "train"], 0.1, SIMILARITY, 0)
+    assert splits == {"train": [10], "validation": [3, 9], "test": [1, 5, 7]}
+    assert counts == {"exact_duplicates": 1, "contradictory": 0, "near_duplicates": 6, "near_other_splits": 4}
+
+
+def test_validation_rows_are_taken_from_the_training_rows_where_none_come() -> None:
+    chance = random.Random(0)
+    examples = [Example(sentence(chance), "open", False) for _ in range(60)]
+    splits, _ = keep_splits(examples, ["test"] * 10 + ["train"] * 50, 0.2, SIMILARITY, 0)
+    assert splits["test"] == list(range(10))
+    assert (len(splits["validation"]), sorted(splits["train"] + splits["validation"])) == (10, list(range(10, 60)))
+
+
+def test_a_split_that_is_nothing_but_twins_of_another_is_told() -> None:
+    examples = [Example("the same question here", "open", False) for _ in range(3)]
+    with pytest.raises(RecipeError, match="no row is left for train: all are nearly the same as rows of other splits"):
+        keep_splits(examples, ["train", "test", "validation"], 0.1, SIMILARITY, 0)

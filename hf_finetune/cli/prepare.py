@@ -185,9 +185,8 @@ def next_steps(facts: Mapping[str, Any], folder: Path) -> list[str]:
     if facts["layout"]["command"]:
         lines.append(f"train     trl {facts['layout']['command']} --dataset_name {folder} --model_name_or_path {base}")
     columns = ", ".join(facts["layout"]["columns"])
-    training = [file for file in facts["files"] if file.startswith("data/train-")]
-    data = f", and the run --data {folder}/{training[0]}" if len(training) == 1 else ""
-    return [*lines, f"recipe    hf-finetune new {name}    (then give its Row the columns {columns}{data})"]
+    row = f"(then give its Row the columns {columns}, and the run --data {folder})"
+    return [*lines, f"recipe    hf-finetune new {name}    {row}"]
 
 
 def _about_split(facts: Mapping[str, Any]) -> list[str]:

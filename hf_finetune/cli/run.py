@@ -28,7 +28,7 @@ def says_what_to_run(command: Callable[..., Result]) -> Callable[..., Result]:
     """The words of a command line that name a recipe, its rows and its settings: the same in all that take them."""
     for parameter in (
         click.option("--config", metavar="FILE", help="Settings from a YAML file; NAME=VALUE wins over it."),
-        click.option("--data", metavar="FILE", help="Rows of your own instead of the recipe's data set."),
+        click.option("--data", metavar="PATH", help="A file or folder of your own instead of the recipe's data set."),
         click.option(
             "--demo", is_flag=True, help="Use the base model and the sample rows that ship with this package."
         ),
@@ -128,7 +128,7 @@ def request_of(
 
 def default_folder(name: str, demo: bool, data: str | None) -> str:
     """The folder of a run that names none."""
-    parts = [name, *(["demo"] if demo else []), *([Path(data).stem] if data else [])]
+    parts = [name, *(["demo"] if demo else []), *([Path(data).absolute().stem] if data else [])]
     return f"runs/{'-'.join(parts)}"
 
 
@@ -141,9 +141,11 @@ def license_of(recipe: Recipe[Any], source: "Source", is_demo: bool, data: str |
 
 def rows_source(recipe: Recipe[Any], demo: bool, data: str | None) -> "Source":
     """Where the rows of a run come from: the user's file, the demonstration's, or what the recipe names."""
-    from hf_finetune.data.sources import LocalFile
+    from hf_finetune.data.sources import LocalFile, LocalFolder
     from hf_finetune.demo import rows_file
 
+    if data and Path(data).expanduser().is_dir():
+        return LocalFolder(data)
     own_rows = data or (str(rows_file(recipe.name)) if demo else None)
     return LocalFile(own_rows) if own_rows else recipe.dataset
 

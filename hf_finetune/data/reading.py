@@ -30,7 +30,8 @@ def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
         read = list(_stream(path, name, located.member, fields, may_be_short=True))
         unread = [one for one in read if isinstance(one, Broken)]
         broken = [one for one in unread if not _costs_nothing(one, fields)]
-        records += [_placed(one, path, located) for one in read if isinstance(one, Record)]
+        split = located.splits.get(path)
+        records += [replace(_placed(one, path, located), split=split) for one in read if isinstance(one, Record)]
         if broken or (unread and len(unread) == len(read)):
             raise _cannot_read(broken or unread, len(read))
     if not records:

@@ -26,6 +26,8 @@ class Record:
     """Where the file lies: what a row names by a relative path lies there too."""
     is_confined: bool = False
     """Whether a row may name files of that folder only: the data set is somebody else's."""
+    split: str | None = None
+    """The split that its file is named after."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,13 @@ def is_readable(name: str) -> bool:
     return suffix in READABLE or (Path(suffix).stem in TEXTUAL and Path(suffix).suffix in COMPRESSED)
 
 
+SPLIT_OF = {
+    "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
+    "dev": "validation", "test": "test", "testing": "test",
+}  # fmt: skip
+"""What files of a split are called, as `datasets` takes it; `eval` means the one to some and the other to others."""
+
+
 HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>[\w./*?\[\]-]+))?")
 
 
@@ -61,6 +69,14 @@ class Located:
             return {path: self.prefix + path.name for path in self.paths}
         names = below_common_folder(self.paths)
         return {path: self.prefix + name for path, name in zip(self.paths, names, strict=True)}
+
+    @cached_property
+    def splits(self) -> dict[Path, str]:
+        """The split of each path that is named after one: `train-00000-of-00002.parquet`, `test/rows.csv`."""
+        names = zip(self.paths, below_common_folder(self.paths), strict=True)
+        words = {path: set(re.split(r"[^a-z]+", name.lower())) for path, name in names}
+        named = {path: {SPLIT_OF[word] for word in own if word in SPLIT_OF} for path, own in words.items()}
+        return {path: splits.pop() for path, splits in named.items() if len(splits) == 1}
 
 
 def below_common_folder(paths: Sequence[Path]) -> list[str]:
@@ -109,9 +125,7 @@ class LocalFile(Source):
         """The file itself."""
         path = Path(self.path).expanduser()
         if path.is_dir():
-            prepared = sorted(path.glob("data/train-*"))
-            example = f", such as {prepared[0]}" if prepared else ""
-            raise RecipeError(f"{self.path}: is a folder. Name a file of rows in it{example}.")
+            raise RecipeError(f"{self.path}: is a folder. Name a file of rows in it, or write LocalFolder(...).")
         if not path.is_file():
             siblings = [p.name for p in path.parent.glob("*") if is_readable(p.name)] if path.parent.is_dir() else []
             hint = nearest(path.name, siblings) if siblings else "Check the path."

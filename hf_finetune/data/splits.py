@@ -41,11 +41,8 @@ def split_examples(
     Raises:
         RecipeError: when there are too few independent rows for three splits.
     """
-    kept, counts = _without_duplicates(examples)
-    texts = varying_parts([examples[index].prompt for index in kept])
-    twins = [(kept[left], kept[right]) for left, right in near_duplicate_pairs(texts, similarity)]
-    counts["near_duplicates"] = len({index for pair in twins for index in pair})
-    clusters = _clusters(examples, kept, twins)
+    kept, counts = _without_duplicates(examples, range(len(examples)))
+    clusters, counts["near_duplicates"] = _alike(examples, kept, similarity)
     if len(clusters) < FEWEST:
         raise RecipeError(
             f"data: {plural(len(kept), 'row')} in {plural(len(clusters), 'independent group')} cannot fill "
@@ -53,7 +50,39 @@ def split_examples(
             f"together, as text2sql does queries of one form: it stays in one split. "
             f"Give more rows, of at least {FEWEST} groups."
         )
-    return _assign(examples, clusters, shares, random.Random(seed)), counts
+    wanted = {"train": 1 - sum(shares.values()), **shares}
+    return _assign(examples, clusters, wanted, random.Random(seed)), counts
+
+
+def keep_splits(
+    examples: Sequence[Example], given: Sequence[str], validation_share: float, similarity: float, seed: int
+) -> tuple[dict[str, list[int]], dict[str, int]]:
+    """Indices of the rows of each split, sorted, where the data come split; and counts of what was dropped.
+
+    `given` is the split of each row. Of rows that are nearly the same or of one group, those of the test split stay, or
+    else those of the validation split: what is learned has no twin in either. Without validation rows, a share of the
+    training rows is taken for them.
+
+    Raises:
+        RecipeError: when no row of a split is left.
+    """
+    kept, counts = _without_duplicates(examples, sorted(range(len(given)), key=lambda i: -SPLITS.index(given[i])))
+    clusters, counts["near_duplicates"] = _alike(examples, sorted(kept), similarity)
+    splits: dict[str, list[int]] = {name: [] for name in SPLITS}
+    pure: list[list[int]] = []
+    for cluster in clusters:
+        last = max((given[index] for index in cluster), key=SPLITS.index)
+        pure.append([index for index in cluster if given[index] == last])
+        splits[last] += pure[-1]
+    counts["near_other_splits"] = len(kept) - sum(map(len, pure))
+    if "validation" not in given:
+        training = [cluster for cluster in pure if given[cluster[0]] == "train"]
+        wanted = {"train": 1 - validation_share, "validation": validation_share}
+        splits |= _assign(examples, training, wanted, random.Random(seed))
+    for name in SPLITS:
+        if not splits[name]:
+            raise RecipeError(f"data: no row is left for {name}: all are nearly the same as rows of other splits.")
+    return {name: sorted(indices) for name, indices in splits.items()}, counts
 
 
 def tokens(text: str) -> frozenset[str]:
@@ -133,15 +162,19 @@ def varying_parts(prompts: Sequence[str]) -> list[str]:
     return [shared.without(prompt) for prompt in prompts]
 
 
-def _without_duplicates(examples: Sequence[Example]) -> tuple[list[int], dict[str, int]]:
-    """Indices that stay. Same prompt and answer: the first stays. Same prompt, two closed answers: none stays."""
+def _without_duplicates(examples: Sequence[Example], order: Iterable[int]) -> tuple[list[int], dict[str, int]]:
+    """Indices that stay, in the order given: of those with the same prompt and answer the first.
+
+    Same prompt, two closed answers: none stays.
+    """
     answers: dict[str, set[str]] = defaultdict(set)
     for example in examples:
         answers[example.prompt].add(example.completion)
     kept: list[int] = []
     seen: set[tuple[str, str]] = set()
     counts = {"exact_duplicates": 0, "contradictory": 0}
-    for index, example in enumerate(examples):
+    for index in order:
+        example = examples[index]
         if example.is_closed and len(answers[example.prompt]) > 1:
             counts["contradictory"] += 1
         elif (example.prompt, example.completion) in seen:
@@ -150,6 +183,13 @@ def _without_duplicates(examples: Sequence[Example]) -> tuple[list[int], dict[st
             seen.add((example.prompt, example.completion))
             kept.append(index)
     return kept, counts
+
+
+def _alike(examples: Sequence[Example], kept: Sequence[int], similarity: float) -> tuple[list[list[int]], int]:
+    """Rows that must stay together, as lists of indices; and how many rows are near-duplicates of another."""
+    texts = varying_parts([examples[index].prompt for index in kept])
+    twins = [(kept[left], kept[right]) for left, right in near_duplicate_pairs(texts, similarity)]
+    return _clusters(examples, kept, twins), len({index for pair in twins for index in pair})
 
 
 def _clusters(examples: Sequence[Example], kept: Sequence[int], twins: Sequence[tuple[int, int]]) -> list[list[int]]:
@@ -176,31 +216,30 @@ def _clusters(examples: Sequence[Example], kept: Sequence[int], twins: Sequence[
 
 
 def _assign(
-    examples: Sequence[Example], clusters: list[list[int]], shares: Mapping[str, float], chance: random.Random
+    examples: Sequence[Example], clusters: list[list[int]], wanted: Mapping[str, float], chance: random.Random
 ) -> dict[str, list[int]]:
-    """Whole clusters to splits, in each stratum to the split that is furthest from its share.
+    """Whole clusters to splits, in each stratum to the split that is furthest from the share of the rows it wants.
 
     Rows of open answers are one stratum: there each split gets clusters of all sizes, as else the test rows would be
     those that are like no others.
     """
-    wanted = {"train": 1 - sum(shares.values()), **shares}
     strata: dict[str, list[list[int]]] = defaultdict(list)
     for cluster in clusters:
         first = examples[cluster[0]]
         strata[first.completion if first.is_closed else ""].append(cluster)
-    splits: dict[str, list[int]] = {name: [] for name in SPLITS}
-    lacking = dict.fromkeys(SPLITS, 0.0)  # carried on: strata too small to divide even each other out
+    splits: dict[str, list[int]] = {name: [] for name in wanted}
+    lacking = dict.fromkeys(wanted, 0.0)  # carried on: strata too small to divide even each other out
     for stratum in sorted(strata):
         chance.shuffle(strata[stratum])
         ordered = sorted(strata[stratum], key=len, reverse=True)  # large ones first: the small ones even it out
-        for name in SPLITS:
+        for name in wanted:
             lacking[name] += wanted[name] * sum(map(len, ordered))
         for cluster in ordered:
-            fitting = [split for split in SPLITS if not stratum and lacking[split] >= len(cluster)]
-            name = max(fitting or SPLITS, key=lambda split: lacking[split] / (wanted[split] if fitting else 1))
+            fitting = [split for split in wanted if not stratum and lacking[split] >= len(cluster)]
+            name = max(fitting or wanted, key=lambda split: lacking[split] / (wanted[split] if fitting else 1))
             lacking[name] -= len(cluster)
             splits[name] += cluster
     if not all(splits.values()):
-        empty = ", ".join(name for name in SPLITS if not splits[name])
+        empty = ", ".join(name for name in wanted if not splits[name])
         raise RecipeError(f"data: no row is left for {empty}. Give more rows, or larger validation_size and test_size.")
     return {name: sorted(indices) for name, indices in splits.items()}

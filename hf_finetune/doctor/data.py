@@ -76,6 +76,11 @@ def duplicates(subject: Subject) -> Iterator[Line]:
             f"{plural(twice, 'row')} stand there before, question and answer: they are left out",
             "nothing, or take them out of the file",
         )
+    if near_others := facts.get("near_other_splits_dropped"):
+        yield warning(
+            f"{plural(near_others, 'row')} are nearly the same as rows of the test or validation files: left out",
+            "nothing, or take them out of the files",
+        )
     if facts.get("near_duplicates"):
         yield ok(f"{plural(facts['near_duplicates'], 'near-duplicate')} kept on one side of the split")
 
