@@ -130,16 +130,21 @@ def test_of_many_rows_the_longest_are_tokenised_for_sure(tmp_path: Path) -> None
     rows = [row(f"row {n} " + "word " * (n % 7), "neutral") for n in range(6_000)]
     rows[4321] = row("long " * 200, "neutral")
     prepared = Prepared({"train": rows, "validation": rows[:9], "test": rows[:9]}, {})
-    part, is_part = some_of(Subject(settle([]), recipe), prepared)
-    assert is_part
+    part, drawn = some_of(Subject(settle([]), recipe), prepared)
+    assert [part.rows["train"][place] for place in sorted(drawn)] == rows[::4]
     assert rows[4321] in part.rows["train"]
     assert LONGEST < len(part.rows["train"]) < 3_000
 
 
 def test_the_estimate_is_of_whole_splits_although_a_part_of_the_rows_is_looked_at(bench: Bench) -> None:
-    for module, name, number in ((training, "MANY", 300), (training, "LONGEST", 40), (data, "MARKED", 30)):
-        bench.monkeypatch.setattr(module, name, number)  # as with more than 5,000, 500 and 100 rows
-    write_rows(bench.folder / "rows.jsonl", sample_rows(250))
+    for module, name, number in (
+        (training, "MANY", 300), (training, "SPREAD", 150), (training, "LONGEST", 60), (data, "MARKED", 30)
+    ):  # fmt: skip
+        bench.monkeypatch.setattr(module, name, number)  # as with more than 5,000, 1,500, 500 and 100 rows
+    rows = sample_rows(250)
+    for row in rows[::9]:
+        row["sentence"] += " again" * 30
+    write_rows(bench.folder / "rows.jsonl", rows)
     words = [f"model_name_or_path={bench.base}", "keep_tokens=false"]
     subject = subject_of(str(RECIPE), words, None, False, "rows.jsonl")
     areas = [Area("a", (base.found, base.architecture, tokenizer.tokenizer, data.rows, training.encoded))]
@@ -153,6 +158,7 @@ def test_the_estimate_is_of_whole_splits_although_a_part_of_the_rows_is_looked_a
     found = estimator.lengths
     assert (found.num_rows, found.test_rows) == (of_all.num_rows, of_all.test_rows)
     assert found.test_rows > 60
+    assert found.train_tokens == pytest.approx(of_all.train_tokens, rel=0.05)
     assert found.test_tokens == pytest.approx(of_all.test_tokens, rel=0.05)
     assert found.validation_tokens == pytest.approx(of_all.validation_tokens, rel=0.05)
 

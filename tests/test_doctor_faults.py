@@ -506,7 +506,7 @@ def number_for_a_label(bench: Bench) -> None:
     bench.rows[1] = bench.rows[1] | {"label": 1}
 
 
-@planted("data", "warning", "30 rows stand there before", "take them out")
+@planted("data", "warning", "30 rows with the question and the answer of an earlier", "take them out")
 def rows_twice(bench: Bench) -> None:
     """OpenTextShield PR#195: duplicates made 7.4 % of the test set leak."""
     bench.rows += bench.rows[:30]

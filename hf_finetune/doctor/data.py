@@ -73,7 +73,7 @@ def duplicates(subject: Subject) -> Iterator[Line]:
         )
     if twice:
         yield warning(
-            f"{plural(twice, 'row')} stand there before, question and answer: they are left out",
+            f"{plural(twice, 'row')} with the question and the answer of an earlier one: left out",
             "nothing, or take them out of the file",
         )
     if near_others := facts.get("near_other_splits_dropped"):

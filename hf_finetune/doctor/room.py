@@ -98,6 +98,7 @@ def as_of_all(part: "Lengths", subject: Subject, prepared: Prepared, encoded: En
     return replace(
         part,
         num_rows=subject.num_train_rows,
+        drawn=subject.drawn,
         validation_tokens=round(part.validation_tokens * whole["validation"] / validation),
         test_rows=test,
         test_tokens=round(part.test_tokens * test / part.test_rows),

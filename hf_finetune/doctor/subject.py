@@ -1,5 +1,6 @@
 """What doctor looks at: what was asked for, and what one area has found of it for the areas after it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +56,8 @@ class Subject:
     """All rows of the source, those left out by their faults alone."""
     prepared: Prepared | None = None
     encoded: Encoded | None = None
+    drawn: Sequence[int] = ()
+    """Of the training rows in it, those that stand for all where it holds a part; the others are the longest."""
     num_train_rows: int = 0
     """That are learnt from; 0 where that is not known."""
     estimator: "Estimator | None" = None

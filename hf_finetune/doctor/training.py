@@ -36,9 +36,11 @@ def encoded(subject: Subject) -> Iterator[Line]:
     """The rows as tokens; those that are longer than max_length are counted."""
     if subject.recipe is None or subject.prepared is None or subject.chat is None:
         return
-    part, is_part = some_of(subject, subject.prepared)
+    part, drawn = some_of(subject, subject.prepared)
+    is_part = bool(drawn)
     values = subject.settings.model_copy(update={"keep_tokens": subject.settings.keep_tokens and not is_part})
     subject.encoded = encode(subject.recipe, part, subject.chat, values)
+    subject.drawn = [n for n, line in enumerate(subject.encoded.train_lines) if line - 1 in drawn]
     facts = subject.encoded.facts
     longer = facts["longer_than_max_length"]["train"] + facts["longer_than_max_length"]["validation"]
     longest = max(facts["tokens"][name]["longest"] for name in ("train", "validation"))
@@ -135,17 +137,20 @@ def pieces_of(chat: ChatFormat, row: Mapping[str, Sequence[int]]) -> tuple[tuple
     return tuple((str(chat.tokenizer.decode(ids, skip_special_tokens=False)), is_learnt) for is_learnt, ids in groups)
 
 
-def some_of(subject: Subject, prepared: Prepared) -> tuple[Prepared, bool]:
-    """The rows to tokenise here, and whether they are only a part: the longest training rows, and some of all."""
+def some_of(subject: Subject, prepared: Prepared) -> tuple[Prepared, set[int]]:
+    """The rows to tokenise here: of many training rows the longest, and some of all; and which of them are these."""
     train = prepared.rows["train"]
     if len(train) <= MANY or subject.recipe is None:
-        return prepared, False
+        return prepared, set()
     prompt, completion = subject.recipe.prompt, subject.recipe.completion
     sizes = [len(prompt(row).encode()) + len(completion(row).encode()) for row in train]
     longest = sorted(range(len(train)), key=lambda n: -sizes[n])[:LONGEST]
-    chosen = sorted({*longest, *range(0, len(train), max(1, len(train) // SPREAD))})
+    spread = range(0, len(train), max(1, len(train) // SPREAD))
+    chosen = sorted({*longest, *spread})
     fewer: dict[str, Sequence[Any]] = {name: own[:LONGEST] for name, own in prepared.rows.items()}
-    return replace(prepared, rows=fewer | {"train": [train[n] for n in chosen]}), True
+    return replace(prepared, rows=fewer | {"train": [train[n] for n in chosen]}), {
+        place for place, n in enumerate(chosen) if n in spread
+    }
 
 
 def _longer(subject: Subject, longest: int) -> str:

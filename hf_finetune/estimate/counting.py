@@ -67,7 +67,7 @@ class Counter:
         """The tokens that are computed for a row of a batch of that size on average."""
         from hf_finetune.train.batches import ShardedBatches
 
-        rows = self.lengths.rows
+        rows = self.lengths.typical
         drawn = ShardedBatches(len(rows), size, self.settings.seed).batches(0)[:SAMPLED]
         whole = [batch for batch in drawn if len(batch) == size] or drawn
         return mean(self._computed(is_packed, [rows[number] for number in batch]) / len(batch) for batch in whole)

@@ -39,12 +39,19 @@ class Lengths:
     """Whether the answers are chosen by likelihood, not written."""
     told: str
     """Where the numbers come from, in words."""
+    drawn: Sequence[int] = ()
+    """The numbers of those in `rows` that stand for all training rows, where the others are there as the longest."""
+
+    @cached_property
+    def typical(self) -> list[Row]:
+        """Rows that are as long as training rows are on average."""
+        return [self.rows[number] for number in self.drawn] or self.rows
 
     @cached_property
     def train_tokens(self) -> int:
         """The tokens of all training rows."""
-        total = sum(len(row["input_ids"]) for row in self.rows)
-        return round(total * self.num_rows / len(self.rows))
+        total = sum(len(row["input_ids"]) for row in self.typical)
+        return round(total * self.num_rows / len(self.typical))
 
     def longest(self, count: int) -> list[Row]:
         """So many rows, the longest; again from the first where there are fewer."""
