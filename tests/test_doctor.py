@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click import unstyle
 from click.testing import CliRunner, Result
 from doctor_bench import QUICK, RECIPE, Bench, bench_in
 
 from conftest import sample_rows, write_rows
-from hf_finetune.cli.doctor import WIDTH, as_object, cut, doctor, subject_of
+from hf_finetune.cli.doctor import WIDEST, as_object, cut, doctor, in_lines, subject_of
 from hf_finetune.doctor import (
     AREAS,
     BEFORE_ROWS,
@@ -56,7 +57,7 @@ def test_the_page_is_a_page_with_what_is_trained_between_marks(bench: Bench) -> 
     said = asked(bench, "warmup_steps=500").output
     lines = said.splitlines()
     assert len(lines) < 80
-    assert max(map(len, lines)) <= WIDTH
+    assert max(map(len, lines)) <= WIDEST
     assert "⟦positive<|im_end|>⟧" in said or "⟦negative<|im_end|>⟧" in said or "⟦neutral<|im_end|>⟧" in said
     assert "           -> warmup_steps=0.1" in lines
     assert lines[-1] == "no fault, 1 warning: this run will work."
@@ -161,6 +162,14 @@ def test_the_estimate_is_of_whole_splits_although_a_part_of_the_rows_is_looked_a
     assert found.train_tokens == pytest.approx(of_all.train_tokens, rel=0.05)
     assert found.test_tokens == pytest.approx(of_all.test_tokens, rel=0.05)
     assert found.validation_tokens == pytest.approx(of_all.validation_tokens, rel=0.05)
+
+
+def test_the_page_is_as_wide_as_the_terminal_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = {}
+    for columns in ("70", "20", "300"):
+        monkeypatch.setenv("COLUMNS", columns)
+        widths[columns] = max(map(len, unstyle(in_lines(Line("ok", "word " * 100))).splitlines()))
+    assert widths == {"70": 70, "20": 50, "300": 100}
 
 
 def test_long_texts_are_cut_in_the_middle() -> None:

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from hf_finetune.doctor import Line, Subject
     from hf_finetune.doctor.training import Shown
 
-WIDTH = 100
+WIDEST, NARROWEST = 100, 50
+"""Characters in a line of the page."""
 COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
 MARKS = "⟦", "⟧"
 """What stands around the tokens that carry loss, where there are no colours."""
@@ -193,9 +195,14 @@ def in_lines(line: "Line") -> str:
     return "\n".join(told)
 
 
+def width() -> int:
+    """The characters in a line of the page, as the terminal or COLUMNS has room for."""
+    return min(WIDEST, max(NARROWEST, get_terminal_size((WIDEST, 0)).columns))
+
+
 def folded(text: str, indent: int = 11) -> str:
     """A text in lines that fit on the page, all but the first indented."""
-    own = [textwrap.wrap(part, WIDTH - indent, break_long_words=False, break_on_hyphens=False) or [""]
+    own = [textwrap.wrap(part, width() - indent, break_long_words=False, break_on_hyphens=False) or [""]
            for part in text.split("\n")]  # fmt: skip
     return ("\n" + " " * indent).join(line for part in own for line in part)
 
@@ -205,7 +212,7 @@ def show(row: "Shown") -> str:
     what = "in green" if has_colours() else f"between {MARKS[0]} and {MARKS[1]}"
     head = click.style(f"line {row.line} of train.jsonl as it is trained, the loss on what stands {what}", bold=True)
     text = "".join(styled(cut(piece), is_learnt) for piece, is_learnt in row.pieces)
-    wrapped = [textwrap.wrap(line, WIDTH - 2, replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False)
+    wrapped = [textwrap.wrap(line, width() - 2, replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False)
                if not has_colours() else [line] for line in text.split("\n")]  # fmt: skip
     return "\n".join([head, *(f"  {line}" for part in wrapped for line in part or [""]), ""])
 
