@@ -131,7 +131,7 @@ def sha256(path: Path) -> str:
 
 def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that is there."""
-    own = path.expanduser().absolute()
+    own = path.absolute()
     return next(one for one in (own, *own.parents) if one.exists())
 
 

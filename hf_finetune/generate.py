@@ -59,6 +59,8 @@ def log_likelihoods(
     model.eval()
     with lean.remembering():
         fault = fault_of_first_that_fits(partial(fault_with, range(len(rows))[:2]), partial(fault_with, order[-2:]))
+        if fault:
+            lean.forget()
         if fault and progress:
             progress.tell(f"{stage}: each choice has its question computed again: {fault}.")
         sizes = [sum(math.ceil(len(answer) / SHORT_ANSWER) for answer in answers) for _, answers in rows]

@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -38,23 +39,25 @@ class Read:
     examples: list[Example]
     faults: list[Fault]
 
-    @property
+    @cached_property
     def splits(self) -> list[str]:
         """The split that each row came in; none where the files are not those of a training and a test split.
 
         Raises:
-            RecipeError: naming the file that is of neither, where others are.
+            RecipeError: naming the file that is of neither, where others are; a split of which no row can be used.
         """
-        splits = [record.split for record in self.records]
-        if not {"train", "test"} <= set(splits):
+        if not self.located.comes_split:
             return []
-        for record in self.records:
-            if record.split is None:
+        for path, name in self.located.file_names.items():
+            if path not in self.located.splits:
                 raise RecipeError(
-                    f"{self.located.name}: {record.file} is of no split, and other files are: their names have train, "
+                    f"{self.located.name}: {name} is of no split, and other files are: their names have train, "
                     f"validation or test in them. Rename it, or name the file to read."
                 )
-        return [split for split in splits if split]
+        splits = [record.split for record in self.records if record.split]
+        if unused := set(self.located.splits.values()) - set(splits):
+            raise RecipeError(f"{self.located.name}: no row of the {min(unused)} files can be used. Mend them.")
+        return splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +108,10 @@ def prepare_read(
         "contradictory_dropped": dropped["contradictory"],
         "near_duplicates": dropped["near_duplicates"],
         "near_duplicate_similarity": settings.near_duplicate_similarity,
-    } | ({"splits_given": True, "near_other_splits_dropped": dropped["near_other_splits"]} if read.splits else {})
+    }
+    if read.splits:
+        facts |= {"splits_given": True, "near_other_splits_dropped": dropped["near_other_splits"]}
+        facts |= {"train_rows_of_test_groups": dropped["train_rows_of_test_groups"]}
     splits["test"], unmarkable = _markable(recipe, read, splits["test"], settings, progress)
     for name, others in (("train", 0), ("test", len(unmarkable))):
         if len(splits[name]) + others < whole[name]:
@@ -123,6 +129,11 @@ def prepare_unsplit(
         RecipeError: an unreadable source; every broken row with its number.
     """
     read = read_source(recipe, source, settings, commit, progress)
+    if read.splits:
+        raise RecipeError(
+            f"{read.located.name}: --all-rows asks all rows, and training rows are among these. Name the file of the "
+            f"test rows with --data."
+        )
     test, unmarkable = _markable(recipe, read, list(range(len(read.rows))), settings, progress)
     facts = {"source": _source_facts(source, read.located), "rows_read": len(read.rows) + len(read.faults)}
     facts |= _counts(recipe, read.rows, read.examples, {"test": test}) | _oddities(recipe, read, unmarkable)
@@ -319,6 +330,8 @@ def in_words(facts: Mapping[str, Any]) -> list[str]:
     if any(left.values()):
         lines.append("left out: " + ", ".join(f"{count:,} {why}" for why, count in left.items() if count))
     lines += oddities_in_words(facts)
+    if facts.get("train_rows_of_test_groups"):
+        lines.append(f"{plural(facts['train_rows_of_test_groups'], 'training row')} are of a group of test rows")
     if facts["near_duplicates"]:
         lines.append(
             f"{facts['near_duplicates']:,} near-duplicates (token Jaccard >= "

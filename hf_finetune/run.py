@@ -231,6 +231,8 @@ def values_of(run: Run) -> dict[str, str]:
 
 
 def _named(source: dict[str, Any]) -> str:
+    if "files" in source:
+        return ", ".join(f"{name} ({mark[:12]})" for name, mark in source["files"].items())
     name = source.get("file") or source.get("id") or source.get("source")
     mark = source.get("sha256", source.get("revision", ""))
     return f"{name} ({mark[:12]})" if mark else str(name)

@@ -102,7 +102,9 @@ def has_a_frozen_row_type(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
 def names_a_source(recipe: Recipe[Any], rows: Sequence[Any]) -> None:
     """The data set is something that can be located."""
     if not isinstance(recipe.dataset, Source):
-        raise RecipeError("dataset is no source. Write HubDataset('owner/name') or LocalFile('rows.jsonl').")
+        raise RecipeError(
+            "dataset is no source. Write HubDataset('owner/name'), LocalFile('rows.jsonl') or LocalFolder('rows')."
+        )
 
 
 def has_a_known_license(recipe: Recipe[Any], rows: Sequence[Any]) -> None:

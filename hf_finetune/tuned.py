@@ -79,7 +79,7 @@ class Tuned:
         if seen:
             raise RecipeError(
                 f"{self.name}: was trained on {seen:,} of the {plural(len(rows), 'test row')} ({self.train_rows}). "
-                f"Give the run's own rows, seed and sizes of splits, or rows kept apart with --all-rows --data FILE."
+                f"Give the run's own rows, seed and sizes of splits, or rows kept apart with --all-rows --data PATH."
             )
 
     def chat(self, base: ChatFormat) -> ChatFormat:

@@ -116,9 +116,15 @@ def train(case: dict[str, Any], said: list[str]) -> dict[str, Any]:
     rows, checked = (encoded(tokenizer, sentences(*sizes)) for sizes in (case["rows"], case["checked"]))
     model = load_base_model(base, settings)
     progress = Progress(Session("now"), folder, said.append)
+    second_trials: list[int] = []
+
+    def unlimit() -> None:
+        second_trials.append(1)
+        resource.setrlimit(resource.RLIMIT_AS, UNLIMITED)
+
     if "first trial" in case:
         before(PackedModel, "fault", 1, lambda: limit(case | {"mib": case["first trial"]}))
-        before(PackedModel, "fault", 2, lambda: resource.setrlimit(resource.RLIMIT_AS, UNLIMITED))
+        before(PackedModel, "fault", 2, unlimit)
     elif "batch" in case:
         before(RecipeTrainer, "training_step", case["batch"], lambda: limit(case))
     else:
@@ -136,6 +142,7 @@ def train(case: dict[str, Any], said: list[str]) -> dict[str, Any]:
         "adapter": str(last / "adapter_model.safetensors"),
         "sha256": sha256(last / "adapter_model.safetensors"),
         "gains": progress.session.gains,
+        "second trials": len(second_trials),
         "batches": [json.loads(file.read_text())["rows_at_a_time"] for file in sorted(folder.glob("*/*/log_window_*"))],
     }
 
@@ -151,6 +158,7 @@ def answer(case: dict[str, Any], said: list[str]) -> dict[str, Any]:
     from hf_finetune.chat import ChatFormat
     from hf_finetune.generate import generate_texts, log_likelihoods
     from hf_finetune.model import find_base_model, load_base_model, load_tokenizer
+    from hf_finetune.packed_model import PackedModel
     from hf_finetune.progress import Progress, Session
     from hf_finetune.settings import Settings
 
@@ -161,10 +169,13 @@ def answer(case: dict[str, Any], said: list[str]) -> dict[str, Any]:
     prompts = [question for question, _ in sentences(*case["rows"])]
     if case.get("longest first"):
         prompts.reverse()
+    third_calls: list[int] = []  # a trial that fits makes two, without and with what is remembered
+    before(PackedModel, "fault", 3, lambda: third_calls.append(1))
     limit(case)
     texts = generate_texts(model, chat, prompts, 3, case["size"], progress, "evaluate base")
     scores = log_likelihoods(model, chat, prompts, [LABELS] * len(prompts), case["size"], progress, "choose")
-    return {"texts": texts, "scores": scores, "used": progress.session.used}
+    used = progress.session.used
+    return {"texts": texts, "scores": scores, "used": used, "second trials": len(third_calls)}
 
 
 if __name__ == "__main__":

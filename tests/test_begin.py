@@ -82,6 +82,13 @@ def test_other_rows_are_refused_and_named(tmp_path: Path) -> None:
         run_to_make(asked(tmp_path, "train"))
 
 
+def test_other_rows_of_a_folder_are_named_by_their_files(tmp_path: Path) -> None:
+    begun(tmp_path, source={"files": {"test.jsonl": "1" * 64, "train.jsonl": "0" * 64}})
+    named = r"test.jsonl \(111111111111\), train.jsonl \(000000000000\), are rows.jsonl \("
+    with pytest.raises(RecipeError, match=named):
+        run_to_make(asked(tmp_path, "train"))
+
+
 def test_a_price_may_be_given_later_and_counts(tmp_path: Path) -> None:
     begun(tmp_path)
     run, goes_on = run_to_make(asked(tmp_path, "train", price_per_hour=7.2))

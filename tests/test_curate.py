@@ -153,6 +153,23 @@ def test_sources_and_files_of_one_name_are_told_apart(tmp_path: Path, names: tup
     assert len(facts["sources_by_split"]["train"]) == 2
 
 
+def test_of_sources_that_lie_far_apart_no_more_folders_are_told_than_are_needed(tmp_path: Path) -> None:
+    named = [tmp_path / "home" / "me" / "rows" / "rows.jsonl", tmp_path / "srv" / "general" / "rows.jsonl"]
+    for path in named:
+        path.parent.mkdir(parents=True)
+        write_lines(path, questions(3))
+    feeds = find_feeds(str(named[0]), [(str(named[1]), 0.2)])
+    assert [feed.name for feed in feeds] == ["rows/rows.jsonl", "general/rows.jsonl"]
+
+
+def test_data_that_come_split_are_told_to_be_split_anew(tmp_path: Path) -> None:
+    for number, name in enumerate(("train", "test")):
+        (tmp_path / "rows").mkdir(exist_ok=True)
+        write_lines(tmp_path / "rows" / f"{name}.jsonl", questions(20, seed=number))
+    facts = prepared(tmp_path / "rows", tmp_path / "out")
+    assert facts["sources"][0]["reason"].endswith("all rows are split anew (a run with --data keeps them)")
+
+
 def test_a_source_that_is_given_twice_is_refused(tmp_path: Path) -> None:
     rows = str(write_lines(tmp_path / "rows.jsonl", questions(3)))
     with pytest.raises(RecipeError, match=r"--mix .*rows\.jsonl: its rows are given already\. Name each source once"):
@@ -408,6 +425,7 @@ def test_where_no_row_can_be_learnt_from_the_reasons_are_told(tmp_path: Path) ->
     [
         ("rows.csv", "", r"rows\.csv: is empty: it holds no row\. Name a file or folder with rows\."),
         ("rows.csv", "question,answer\n", r"rows\.csv: is empty: it holds no row"),
+        ("rows.csv", "question,question\n", r"rows\.csv: is empty: it holds no row"),
         ("rows.jsonl", "no json\n", r"rows\.jsonl: holds no row that can be read: row 1 is not a JSON object"),
         ("rows.json", "{}", r"rows\.json: holds no row that can be read: \w+"),
     ],

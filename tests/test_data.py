@@ -118,7 +118,7 @@ def test_jsonl_is_read_with_the_numbers_of_its_lines(tmp_path: Path) -> None:
     first, second = JSONL.splitlines()
     read = records_of(tmp_path, "rows.jsonl", f"\n{first}\n\n  \n{second}")
     assert [(record.number, record.values) for record in read] == [(2, ROWS[0]), (5, ROWS[1])]
-    assert {record.file for record in read} == {"rows.jsonl"}
+    assert {record.file for record in read} == {"rows.zip"}
     assert not any(record.is_text for record in read)
 
 

@@ -451,8 +451,23 @@ def test_a_recipe_reads_a_table_with_a_name_twice_unless_it_is_one_of_its_fields
     (tmp_path / name).write_bytes(TWICE[name])
     located = LocalFile(str(tmp_path / name)).locate()
     assert [one.values["b"] for one in read_records(located, ["b"])] == ["2"]
-    with pytest.raises(RecipeError, match=rf"{name}: two columns are called 'a': .*\. Rename one\."):
-        read_records(located, ["A", "b"])
+    for field in ("A", "_a"):  # as a column is found for a field
+        with pytest.raises(RecipeError, match=rf"{name}: two columns are called 'a': .*\. Rename one\."):
+            read_records(located, [field, "b"])
+
+
+def test_a_table_of_nothing_but_a_name_twice_has_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,a,b\n")
+    with pytest.raises(RecipeError, match=r"rows\.csv: holds no rows\."):
+        read_records(LocalFile(str(tmp_path / "rows.csv")).locate(), ["b"])
+
+
+def test_rows_of_two_archives_bear_the_names_of_these(tmp_path: Path) -> None:
+    for name in ("train.zip", "test.zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("rows.jsonl", '{"b": 1}\n')
+    found = read_records(LocalFolder(str(tmp_path)).locate(), ["b"])
+    assert [(one.file, one.split) for one in found] == [("test.zip", "test"), ("train.zip", "train")]
 
 
 def test_of_two_cells_without_a_column_name_none_is_lost(tmp_path: Path) -> None:

@@ -131,10 +131,11 @@ def test_of_many_rows_the_longest_are_tokenised_for_sure(tmp_path: Path) -> None
     rows = [row(f"row {n} " + "word " * (n % 7), "neutral") for n in range(6_000)]
     rows[4321] = row("long " * 200, "neutral")
     prepared = Prepared({"train": rows, "validation": rows[:9], "test": rows[:9]}, {})
-    part, drawn = some_of(Subject(settle([]), recipe), prepared)
-    assert [part.rows["train"][place] for place in sorted(drawn)] == rows[::4]
-    assert rows[4321] in part.rows["train"]
-    assert LONGEST < len(part.rows["train"]) < 3_000
+    part = some_of(Subject(settle([]), recipe), prepared)
+    assert [rows[line - 1] for line in part.lines] == part.prepared.rows["train"]
+    assert [line for line in part.lines if line in part.drawn] == list(range(1, 6_000, 4))
+    assert rows[4321] in part.prepared.rows["train"]
+    assert LONGEST < len(part.lines) < 3_000
 
 
 def test_the_estimate_is_of_whole_splits_although_a_part_of_the_rows_is_looked_at(bench: Bench) -> None:

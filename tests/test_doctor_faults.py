@@ -287,6 +287,11 @@ def architecture_of_no_name(bench: Bench) -> None:
     bench.edit("config.json", model_type="lama")
 
 
+@planted("base model", "fault", "does not know the architecture ''", "name another base")
+def architecture_that_is_null(bench: Bench) -> None:
+    bench.edit("config.json", model_type=None)
+
+
 @planted("base model", "fault", "needs code of its own repo", "architecture")
 def base_with_code_of_its_own(bench: Bench) -> None:
     bench.edit("config.json", model_type="mine", auto_map={"AutoModelForCausalLM": "modeling.Mine"})

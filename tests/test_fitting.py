@@ -307,6 +307,8 @@ class TestWithLittleMemory:
 
     def test_gains_are_tried_with_the_shortest_rows_where_the_first_ones_fill_the_memory(self, limited: Any) -> None:
         (train,), (asked,) = limited["first two too long to try"], limited["longest asked first"]
+        assert train["second trials"] == asked["second trials"] == 1
+        assert limited["asked"][0]["second trials"] == 0
         assert train["gains"]["padding_free"] is True
         assert not any("question computed again" in line for line in asked["said"])
 

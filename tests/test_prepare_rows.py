@@ -12,7 +12,12 @@ import pytest
 from hf_finetune import LocalFile, Recipe, RecipeError
 from hf_finetune.data import LocalFolder, Located, Source
 from hf_finetune.data.splits import SPLITS
+from hf_finetune.doctor.data import rows as about_rows
+from hf_finetune.doctor.data import shares
+from hf_finetune.doctor.lengths import test_rows as few_rows
+from hf_finetune.doctor.subject import Subject
 from hf_finetune.files import sha256
+from hf_finetune.layers import Layer, settle
 from hf_finetune.prepare import Prepared, in_words, notes_on_rows, prepare, prepare_unsplit
 from hf_finetune.settings import Settings
 
@@ -437,3 +442,35 @@ def test_a_file_of_no_split_beside_others_is_told(tmp_path: Path) -> None:
     source = split_files(tmp_path / "rows", **files, train_and_test=files["dev"])
     with pytest.raises(RecipeError, match=r"rows: train_and_test\.jsonl is of no split, and other files are"):
         prepare(Closed(), source, Settings())
+
+
+def test_a_split_of_which_no_row_can_be_used_is_told_and_not_made_of_others(tmp_path: Path) -> None:
+    files = in_three()
+    files["test"] = [{**one, "label": "-1"} for one in files["test"]]
+    with pytest.raises(RecipeError, match=r"rows: no row of the test files can be used"):
+        prepare(Closed(), split_files(tmp_path / "rows", **files), Settings(leave_out_faulty_rows=True))
+
+
+def test_all_rows_of_data_that_come_split_are_not_asked(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"rows: --all-rows asks all rows, and training rows are among these"):
+        prepare_unsplit(Closed(), split_files(tmp_path / "rows", **in_three()), Settings())
+
+
+def test_doctor_tells_sizes_of_splits_that_have_no_effect(tmp_path: Path) -> None:
+    for sizes in ({"test_size": 0.2, "validation_size": 0.2}, {}):
+        settled = settle([Layer("command line", sizes)])
+        subject = Subject(settled, Closed(), split_files(tmp_path / str(len(sizes)), **in_three()))
+        assert [line.level for line in about_rows(subject)] == ["ok"]
+        assert [line.text.split()[0] for line in shares(subject)] == list(sizes)
+        assert [line.fix for line in few_rows(subject)] == [
+            f"give more rows in the {split} files" for split in ("test", "validation")
+        ]
+
+
+def test_doctor_names_broken_rows_also_where_the_others_are_too_few_to_split(tmp_path: Path) -> None:
+    subject = Subject(settle([]), Closed(), source(tmp_path, [*HALF_YES[:7], row(50, "maybe"), row(51, "maybe")]))
+    lines = about_rows(subject)
+    assert "rows 8, 9" in (told := next(lines).text)
+    assert "'maybe'" in told
+    with pytest.raises(RecipeError, match="7 rows in 7 independent groups"):
+        next(lines)

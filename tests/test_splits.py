@@ -380,7 +380,10 @@ def test_rows_stay_in_the_split_they_came_in() -> None:
     given = ["test", "train", "train", "validation"] * 3
     splits, counts = keep_splits(examples, given, 0.1, SIMILARITY, 0)
     assert splits == {name: [i for i, own in enumerate(given) if own == name] for name in SPLITS}
-    assert counts == {"exact_duplicates": 0, "contradictory": 0, "near_duplicates": 0, "near_other_splits": 0}
+    assert counts == {
+        "exact_duplicates": 0, "contradictory": 0, "near_duplicates": 0, "near_other_splits": 0,
+        "train_rows_of_test_groups": 0,
+    }  # fmt: skip
 
 
 def test_what_has_a_twin_in_the_test_rows_or_the_validation_rows_is_not_learned() -> None:
@@ -389,12 +392,39 @@ def test_what_has_a_twin_in_the_test_rows_or_the_validation_rows_is_not_learned(
     twin = [f"{text} more" for text in texts]
     asked = [texts[0], twin[0], texts[1], twin[1], texts[2], twin[2], texts[3], texts[3], texts[4], texts[5]]
     given = ["train", "test", "train", "validation", "validation", "test", "train", "test", "train", "validation"]
-    groups = [None] * 8 + ["one", "one"]
-    examples = [Example(text, "open", False, group) for text, group in zip(asked, groups, strict=True)]
-    examples.append(Example(texts[6], "open", False))
-    splits, counts = keep_splits(examples, [*given, "train"], 0.1, SIMILARITY, 0)
-    assert splits == {"train": [10], "validation": [3, 9], "test": [1, 5, 7]}
-    assert counts == {"exact_duplicates": 1, "contradictory": 0, "near_duplicates": 6, "near_other_splits": 4}
+    examples = [Example(text, "open", False) for text in [*asked, twin[5]]]
+    splits, counts = keep_splits(examples, [*given, "validation"], 0.1, SIMILARITY, 0)
+    assert splits == {"train": [8], "validation": [3, 9, 10], "test": [1, 5, 7]}
+    assert counts["exact_duplicates"] == 1
+    assert counts["near_duplicates"] == 2  # of one split, which both stay
+    assert counts["near_other_splits"] == 3
+
+
+def test_rows_of_a_group_stay_in_the_splits_they_came_in_and_are_counted() -> None:
+    chance = random.Random(0)
+    groups = ["one", "two", "one", None, "two", "one"]
+    examples = [Example(sentence(chance), "open", False, group) for group in groups]
+    splits, counts = keep_splits(
+        examples, ["train", "train", "train", "train", "validation", "test"], 0.1, SIMILARITY, 0
+    )
+    assert splits == {"train": [0, 1, 2, 3], "validation": [4], "test": [5]}
+    assert counts["train_rows_of_test_groups"] == 2
+
+
+def test_a_contradiction_in_the_training_rows_takes_no_test_row_with_it() -> None:
+    chance = random.Random(0)
+    texts = [sentence(chance) for _ in range(4)]
+    asked = [
+        ("train", texts[0], "no"),
+        ("train", texts[1], "no"),
+        ("train", texts[1], "yes"),
+        ("train", texts[2], "no"),
+    ]
+    asked += [("test", texts[0], "yes"), ("test", texts[3], "no"), ("validation", texts[1], "yes")]
+    examples = [Example(text, answer, True) for _, text, answer in asked]
+    splits, counts = keep_splits(examples, [split for split, _, _ in asked], 0.1, SIMILARITY, 0)
+    assert splits == {"train": [3], "validation": [6], "test": [4, 5]}
+    assert (counts["contradictory"], counts["near_other_splits"]) == (2, 1)
 
 
 def test_validation_rows_are_taken_from_the_training_rows_where_none_come() -> None:
@@ -407,5 +437,5 @@ def test_validation_rows_are_taken_from_the_training_rows_where_none_come() -> N
 
 def test_a_split_that_is_nothing_but_twins_of_another_is_told() -> None:
     examples = [Example("the same question here", "open", False) for _ in range(3)]
-    with pytest.raises(RecipeError, match="no row is left for train: all are nearly the same as rows of other splits"):
+    with pytest.raises(RecipeError, match="of the train files no row is left: they contradict each other, or"):
         keep_splits(examples, ["train", "test", "validation"], 0.1, SIMILARITY, 0)

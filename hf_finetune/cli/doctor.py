@@ -82,7 +82,8 @@ def subject_of(path_or_name: str, words: Sequence[str], config: str | None, demo
     already += [as_fault(fault, "settings", "settings") for fault in faults]
     subject = Subject(settled, recipe, already=already)
     subject.is_demo = settled.values.model_name_or_path == demo_base()
-    subject.folder = Path(settled.values.output_dir or default_folder(recipe.name if recipe else "", demo, data))
+    folder = settled.values.output_dir or default_folder(recipe.name if recipe else "", demo, data)
+    subject.folder = Path(folder).expanduser()
     if recipe:
         try:
             subject.source = rows_source(recipe, demo, data)

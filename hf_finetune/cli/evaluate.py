@@ -7,6 +7,7 @@ import click
 
 from hf_finetune.cli.run import (
     exit_code,
+    name_of_rows,
     prepare_libraries,
     request_of,
     says_what_to_run,
@@ -41,7 +42,12 @@ def evaluate(recipe: str, settings: Sequence[str], demo: bool, data: str | None,
     from hf_finetune.evaluate_tuned import evaluate_tuned
 
     click.echo(f"recipe    {loaded.name}: {type(loaded).__name__} of {recipe}")
-    parts = [loaded.name, Path(tuned.name).name, *([Path(data).stem] if data else []), *(["all"] if all_rows else [])]
+    parts = [
+        loaded.name,
+        Path(tuned.name).name,
+        *([name_of_rows(data)] if data else []),
+        *(["all"] if all_rows else []),
+    ]
     evaluated = tuned.identity() | {"rows": "all" if all_rows else "test"}
     request = request_of(loaded, recipe, settled, demo, data, f"evaluations/{'-'.join(parts)}", overwrite, evaluated)
     evaluate_tuned(request, tuned, all_rows, click.echo)

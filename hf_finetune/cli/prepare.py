@@ -9,6 +9,7 @@ import click
 from hf_finetune.data.cleaning import LEVELS
 from hf_finetune.errors import RecipeError, plural
 from hf_finetune.interruption import interruption
+from hf_finetune.processes import cores
 
 SHOWN = 2
 """Examples of each check on the screen."""
@@ -134,7 +135,7 @@ def prepare(
         place, commit, max_tokens, similarity, seed, format, license_id, tuple(language or ()),  # type: ignore[arg-type]
     )  # fmt: skip
     folder = Path(output) if output else Path("prepared") / _stem(feeds[0].name)
-    facts = prepare_data(plan, folder, workers or _cores(), overwrite, click.echo)
+    facts = prepare_data(plan, folder, workers or cores(), overwrite, click.echo)
     for line in summary(facts, folder):
         click.echo(line)
     if repo_id:
@@ -286,9 +287,3 @@ def _check_words(keep: Sequence[str], drop: Sequence[str], region: str | None, l
 
 def _stem(name: str) -> str:
     return name.rsplit("/", 1)[-1].split(".")[0] or "data"
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

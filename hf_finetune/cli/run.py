@@ -10,7 +10,7 @@ import click
 
 from hf_finetune.errors import RecipeError
 from hf_finetune.interruption import interruption
-from hf_finetune.processes import is_main, refuse_a_missing_process, tell_launcher, was_launched
+from hf_finetune.processes import cores, is_main, refuse_a_missing_process, tell_launcher, was_launched
 from hf_finetune.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -121,15 +121,21 @@ def request_of(
 
     source, is_demo = rows_source(recipe, demo, data), settled.values.model_name_or_path == str(BASE_MODEL)
     license = None if evaluated else license_of(recipe, source, is_demo, data)  # somebody else's adapter has its own
-    folder, command = Path(settled.values.output_dir or default_folder), [Path(sys.argv[0]).name, *sys.argv[1:]]
+    folder = Path(settled.values.output_dir or default_folder).expanduser()
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     interruption.listen()
     return Request(recipe, path_or_name, source, settled, folder, license, command, is_demo, overwrite, evaluated or {})
 
 
 def default_folder(name: str, demo: bool, data: str | None) -> str:
     """The folder of a run that names none."""
-    parts = [name, *(["demo"] if demo else []), *([Path(data).absolute().stem] if data else [])]
+    parts = [name, *(["demo"] if demo else []), *([name_of_rows(data)] if data else [])]
     return f"runs/{'-'.join(parts)}"
+
+
+def name_of_rows(data: str) -> str:
+    """What a file or folder is called, without its suffix."""
+    return Path(data).expanduser().resolve().stem
 
 
 def license_of(recipe: Recipe[Any], source: "Source", is_demo: bool, data: str | None) -> str | None:
@@ -214,7 +220,7 @@ def use_all_cores() -> None:
     """Undoes OMP_NUM_THREADS=1, which `accelerate launch` sets on a machine without a GPU; torch reads it at import."""
     if was_launched() and os.environ.get("OMP_NUM_THREADS") == "1" and hasattr(os, "sched_getaffinity"):
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // here))
+        os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // here))
     # Threads that spin while they wait make a run many times slower on a machine that does something else as well.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

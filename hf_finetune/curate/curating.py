@@ -169,7 +169,8 @@ def _opened(feed: Feed, plan: Plan, is_main: bool) -> tuple[Source, Iterable[Rec
         head = list(islice(records, LOOKED_AT))
     known = [one for one in head if isinstance(one, Record)]
     if not known:
-        raise no_row_read(feed, head[0] if head else None)
+        faults = (one for one in head if isinstance(one, Broken) and one.check != "duplicate_column")
+        raise no_row_read(feed, next(faults, None))
     if is_main and plan.group and not any(plan.group in one.values for one in known):
         columns = list(dict.fromkeys(name for one in known for name in one.values))
         raise RecipeError(f"--group {plan.group}: {feed.name} has no such column. {nearest(plan.group, columns)}")

@@ -25,6 +25,8 @@ BARS = 20
 """About as many bars has a histogram; its last one has all that is longer."""
 DROPPED = (Fate.EXACT_DUPLICATE, Fate.CONTRADICTORY, Fate.NEAR_DUPLICATE, Fate.NEAR_TEST)
 
+SPLIT_ANEW = "; its files are named after train and test, and all rows are split anew (a run with --data keeps them)"
+
 
 def card_facts(
     folder: Path, plan: Plan, fingerprint: str, name: str, sources: Sequence[Source], tallies: Mapping[int, Tally],
@@ -75,7 +77,7 @@ def _source(plan: Plan, number: int, source: Source, tallies: Mapping[int, Tally
         "forms": list(source.forms),
         "layout": CALLED[layout.kind],
         "fields": dict(layout.columns),
-        "reason": layout.reason,
+        "reason": layout.reason + (SPLIT_ANEW if plan.feeds[number].located.comes_split else ""),
         "rows_read": facts.read,
         "rows_usable": facts.kept,
     }

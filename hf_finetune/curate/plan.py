@@ -150,6 +150,14 @@ def _with_folders(feeds: Sequence[Feed], given: Sequence[str]) -> list[str]:
     names = [feed.name for feed in feeds]
     twice = [number for number, name in enumerate(names) if names.count(name) > 1]
     here = [number for number in twice if feeds[number].located.commit is None]
-    paths = below_common_folder([Path(given[number]).expanduser() for number in here]) if here else []
-    longer = {number: given[number] for number in twice} | dict(zip(here, paths, strict=True))
+    paths = [Path(given[number]).expanduser().absolute() for number in here]
+    longer = {number: given[number] for number in twice} | dict(zip(here, _endings(paths), strict=True))
     return [longer.get(number, name) for number, name in enumerate(names)]
+
+
+def _endings(paths: Sequence[Path]) -> list[str]:
+    """Each path's end, of as few folders as tell the paths apart: more would tell where they lie."""
+    below = [name.split("/") for name in below_common_folder(paths)] if paths else []
+    counts = range(1, max(map(len, below), default=0) + 1)
+    ends = (["/".join(parts[-count:]) for parts in below] for count in counts)
+    return next((own for own in ends if len(set(own)) == len(paths)), [])

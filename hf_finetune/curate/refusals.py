@@ -5,13 +5,13 @@ import numpy as np
 from hf_finetune.curate.checking import Tally
 from hf_finetune.curate.plan import Feed, Plan
 from hf_finetune.curate.settling import Fate, Settled
-from hf_finetune.data.records import Broken, Record
+from hf_finetune.data.records import Broken
 from hf_finetune.errors import RecipeError, plural
 
 
-def no_row_read(feed: Feed, first: Record | Broken | None) -> RecipeError:
-    """The error on a source of which no row could be read; `first` is what is told of its first place."""
-    if not isinstance(first, Broken):
+def no_row_read(feed: Feed, first: Broken | None) -> RecipeError:
+    """The error on a source of which no row could be read; `first` is the first fault in it."""
+    if first is None:
         return RecipeError(f"{feed.name}: is empty: it holds no row. Name a file or folder with rows.")
     place = f"row {first.number} " if first.number else "it "
     return RecipeError(f"{feed.name}: holds no row that can be read: {place}{first.message} {first.advice}")

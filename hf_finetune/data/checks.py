@@ -4,14 +4,14 @@ import dataclasses
 import json
 import math
 import os
-import re
+from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from hf_finetune.data.reading import Record
+from hf_finetune.data.records import Record, folded
 from hf_finetune.errors import RecipeError, many_faults, plural
 
 Row = TypeVar("Row")
@@ -136,14 +136,10 @@ def _by_field(values: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]
 @lru_cache
 def _field_names(columns: tuple[str, ...], fields: tuple[str, ...]) -> dict[str, str]:
     """The field that each column is: itself, or the one field of that name but for case, spaces and underscores."""
-    lacking = {_folded(name): name for name in fields if name not in columns}
-    folded = [_folded(column) for column in columns]
-    found = {column: lacking.get(_folded(column), column) for column in columns if folded.count(_folded(column)) == 1}
+    lacking = {folded(name): name for name in fields if name not in columns}
+    counts = Counter(map(folded, columns))
+    found = {column: lacking.get(folded(column), column) for column in columns if counts[folded(column)] == 1}
     return {column: column if column in fields else found.get(column, column) for column in columns}
-
-
-def _folded(name: str) -> str:
-    return re.sub(r"[\s_]", "", name).lower()
 
 
 def _with_paths(row: Row, names: Sequence[str], folder: Path) -> Row:
@@ -162,8 +158,8 @@ def _outside(row: Any, names: Sequence[str], record: Record) -> list[str]:
 
 def _ambiguous(values: dict[str, Any], fields: tuple[str, ...]) -> list[str]:
     """What is wrong with columns of which two could be the same field."""
-    lacking = {_folded(name): name for name in fields if name not in values}
-    alike = {name: [column for column in values if _folded(column) == folded] for folded, name in lacking.items()}
+    lacking = {folded(name): name for name in fields if name not in values}
+    alike = {name: [column for column in values if folded(column) == own] for own, name in lacking.items()}
     return [f"columns {' and '.join(map(repr, own))} could both be {name!r}. Rename one." for name, own in alike.items()
             if len(own) > 1]  # fmt: skip
 
@@ -217,5 +213,5 @@ def _one_in_words(error: Any, record: Record, fields: Sequence[str]) -> str:
 
 def _nearest(name: str, options: Sequence[str], cutoff: float = 0.6) -> str | None:
     """The option that is spelt most like a name, if one is nearly; case, spaces and underscores do not count."""
-    by_spelling = {_folded(option): option for option in options}
-    return next((by_spelling[one] for one in get_close_matches(_folded(name), by_spelling, 1, cutoff)), None)
+    by_spelling = {folded(option): option for option in options}
+    return next((by_spelling[one] for one in get_close_matches(folded(name), by_spelling, 1, cutoff)), None)

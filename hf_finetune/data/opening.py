@@ -129,6 +129,8 @@ def _unzipped(file: BinaryIO, shown: str, member: str | None) -> Iterator[tuple[
 def _archive(file: BinaryIO, shown: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(file)
+    except MemoryError:
+        raise
     except Exception as error:  # a spoilt list of its files may mean anything: a place before the file, a later version
         raise _not_whole(shown) from error
 
@@ -139,6 +141,8 @@ def _member(archive: zipfile.ZipFile, member: str, shown: str) -> BinaryIO:
     except RuntimeError as error:  # also NotImplementedError
         advice = "Pack it again with deflate (as zip does), without a password."
         raise RecipeError(f"{shown}: cannot be unpacked ({first_line(error)}). {advice}") from error
+    except MemoryError:
+        raise
     except Exception as error:
         raise _not_whole(shown) from error
 

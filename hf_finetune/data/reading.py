@@ -7,7 +7,7 @@ from pathlib import Path
 from hf_finetune.data.json_rows import json_document, json_lines
 from hf_finetune.data.line_rows import csv_rows, delimiter_of, text_lines
 from hf_finetune.data.opening import HEAD, MEND, encoding_of, known_suffix, opened, text_of
-from hf_finetune.data.records import Broken, Record
+from hf_finetune.data.records import Broken, Record, folded
 from hf_finetune.data.sources import COMPRESSED, TEXTUAL, Located
 from hf_finetune.data.table_rows import arrow_rows, parquet_rows, xlsx_rows
 from hf_finetune.errors import RecipeError, many_faults
@@ -31,9 +31,11 @@ def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
         unread = [one for one in read if isinstance(one, Broken)]
         broken = [one for one in unread if not _costs_nothing(one, fields)]
         split = located.splits.get(path)
-        records += [replace(_placed(one, path, located), split=split) for one in read if isinstance(one, Record)]
-        if broken or (unread and len(unread) == len(read)):
-            raise _cannot_read(broken or unread, len(read))
+        placed = (_placed(one, path, located) for one in read if isinstance(one, Record))
+        records += [replace(one, file=name, split=split) for one in placed]
+        reasons = broken or [one for one in unread if one.check != "duplicate_column"]
+        if broken or (reasons and len(unread) == len(read)):
+            raise _cannot_read(reasons, len(read))
     if not records:
         raise RecipeError(f"{located.name}: holds no rows. Give it rows with the fields {', '.join(fields)}.")
     return records
@@ -122,7 +124,7 @@ def _placed(record: Record, path: Path, located: Located) -> Record:
 
 def _costs_nothing(one: Broken, fields: Sequence[str]) -> bool:
     """Whether all that a recipe asks for is read all the same."""
-    is_of_others = one.check == "duplicate_column" and one.text.lower() not in map(str.lower, fields)
+    is_of_others = one.check == "duplicate_column" and folded(one.text) not in map(folded, fields)
     return one.check == "not_read" or is_of_others
 
 

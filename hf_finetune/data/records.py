@@ -1,5 +1,6 @@
 """What reading a file gives: rows as the file has them, and places where it holds no row."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,11 @@ class Broken:
     def finding(self) -> Finding:
         """The same as a fault of a row."""
         return Finding(self.check, True, self.message, self.advice)
+
+
+def folded(name: str) -> str:
+    """A name as columns and fields are compared: but for case, spaces and underscores."""
+    return re.sub(r"[\s_]", "", name).lower()
 
 
 def named_twice(name: str, columns: Sequence[str], line: int | None = None) -> Iterator[Broken]:

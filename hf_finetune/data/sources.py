@@ -78,6 +78,11 @@ class Located:
         named = {path: {SPLIT_OF[word] for word in own if word in SPLIT_OF} for path, own in words.items()}
         return {path: splits.pop() for path, splits in named.items() if len(splits) == 1}
 
+    @property
+    def comes_split(self) -> bool:
+        """Whether files of a training and of a test split are among them."""
+        return {"train", "test"} <= set(self.splits.values())
+
 
 def below_common_folder(paths: Sequence[Path]) -> list[str]:
     """Of each path what stands below the folder that is common to all."""
@@ -187,7 +192,7 @@ class HubDataset(Source):
         commit = resolve_commit(self.id, self.revision, "data set")
         with explaining_refusals(
             self.id, self.revision, "data set", file=self.file,
-            other="Name one that it has with HubDataset(file=...).", instead="give rows with --data FILE",
+            other="Name one that it has with HubDataset(file=...).", instead="give rows with --data PATH",
         ):  # fmt: skip
             names = self.file_names(commit)
             paths = [hf_hub_download(self.id, name, repo_type="dataset", revision=commit) for name in names]

@@ -41,8 +41,10 @@ def split_examples(
     Raises:
         RecipeError: when there are too few independent rows for three splits.
     """
-    kept, counts = _without_duplicates(examples, range(len(examples)))
-    clusters, counts["near_duplicates"] = _alike(examples, kept, similarity)
+    kept, counts = _without_duplicates(examples)
+    twins = _twins(examples, kept, similarity)
+    counts["near_duplicates"] = len({index for pair in twins for index in pair})
+    clusters = _clusters([example.group for example in examples], kept, twins)
     if len(clusters) < FEWEST:
         raise RecipeError(
             f"data: {plural(len(kept), 'row')} in {plural(len(clusters), 'independent group')} cannot fill "
@@ -59,29 +61,38 @@ def keep_splits(
 ) -> tuple[dict[str, list[int]], dict[str, int]]:
     """Indices of the rows of each split, sorted, where the data come split; and counts of what was dropped.
 
-    `given` is the split of each row. Of rows that are nearly the same or of one group, those of the test split stay, or
-    else those of the validation split: what is learned has no twin in either. Without validation rows, a share of the
-    training rows is taken for them.
+    `given` is the split of each row. Of rows that are nearly the same those of the test split stay, or else those of
+    the validation split: what is learned has no twin in either. Rows of one group may stand in several splits, which is
+    counted. Without validation rows, a share of the training rows is taken for them.
 
     Raises:
         RecipeError: when no row of a split is left.
     """
-    kept, counts = _without_duplicates(examples, sorted(range(len(given)), key=lambda i: -SPLITS.index(given[i])))
-    clusters, counts["near_duplicates"] = _alike(examples, sorted(kept), similarity)
+    kept, counts = _without_duplicates(examples, given)
+    twins = _twins(examples, kept, similarity)
     splits: dict[str, list[int]] = {name: [] for name in SPLITS}
-    pure: list[list[int]] = []
-    for cluster in clusters:
+    training: list[list[int]] = []
+    for cluster in _clusters([None] * len(examples), kept, twins):
         last = max((given[index] for index in cluster), key=SPLITS.index)
-        pure.append([index for index in cluster if given[index] == last])
-        splits[last] += pure[-1]
-    counts["near_other_splits"] = len(kept) - sum(map(len, pure))
+        own = [index for index in cluster if given[index] == last]
+        splits[last] += own
+        training += [own] if last == "train" else []
+    for name in dict.fromkeys(given):
+        if not splits[name]:
+            raise RecipeError(
+                f"data: of the {name} files no row is left: they contradict each other, or are nearly the same as rows "
+                f"of other splits. Give that split other rows."
+            )
     if "validation" not in given:
-        training = [cluster for cluster in pure if given[cluster[0]] == "train"]
         wanted = {"train": 1 - validation_share, "validation": validation_share}
         splits |= _assign(examples, training, wanted, random.Random(seed))
-    for name in SPLITS:
-        if not splits[name]:
-            raise RecipeError(f"data: no row is left for {name}: all are nearly the same as rows of other splits.")
+    stayed = {index for own in splits.values() for index in own}
+    groups = {examples[index].group for index in splits["test"]} - {None}
+    counts |= {
+        "near_duplicates": len({index for pair in twins if stayed.issuperset(pair) for index in pair}),
+        "near_other_splits": len(kept) - len(stayed),
+        "train_rows_of_test_groups": sum(examples[index].group in groups for index in splits["train"]),
+    }
     return {name: sorted(indices) for name, indices in splits.items()}, counts
 
 
@@ -162,37 +173,39 @@ def varying_parts(prompts: Sequence[str]) -> list[str]:
     return [shared.without(prompt) for prompt in prompts]
 
 
-def _without_duplicates(examples: Sequence[Example], order: Iterable[int]) -> tuple[list[int], dict[str, int]]:
-    """Indices that stay, in the order given: of those with the same prompt and answer the first.
+def _without_duplicates(examples: Sequence[Example], given: Sequence[str] = ()) -> tuple[list[int], dict[str, int]]:
+    """Indices that stay. Same prompt and answer: the first stays, or the one of the test split where splits are given.
 
-    Same prompt, two closed answers: none stays.
+    Same prompt, two closed answers, in one split: none stays.
     """
-    answers: dict[str, set[str]] = defaultdict(set)
-    for example in examples:
-        answers[example.prompt].add(example.completion)
+    where = given or ["train"] * len(examples)
+    answers: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for split, example in zip(where, examples, strict=True):
+        answers[split, example.prompt].add(example.completion)
     kept: list[int] = []
     seen: set[tuple[str, str]] = set()
     counts = {"exact_duplicates": 0, "contradictory": 0}
-    for index in order:
+    for index in sorted(range(len(examples)), key=lambda index: -SPLITS.index(where[index])):
         example = examples[index]
-        if example.is_closed and len(answers[example.prompt]) > 1:
+        if example.is_closed and len(answers[where[index], example.prompt]) > 1:
             counts["contradictory"] += 1
         elif (example.prompt, example.completion) in seen:
             counts["exact_duplicates"] += 1
         else:
             seen.add((example.prompt, example.completion))
             kept.append(index)
-    return kept, counts
+    return sorted(kept), counts
 
 
-def _alike(examples: Sequence[Example], kept: Sequence[int], similarity: float) -> tuple[list[list[int]], int]:
-    """Rows that must stay together, as lists of indices; and how many rows are near-duplicates of another."""
+def _twins(examples: Sequence[Example], kept: Sequence[int], similarity: float) -> list[tuple[int, int]]:
+    """The pairs of rows whose prompts are nearly the same."""
     texts = varying_parts([examples[index].prompt for index in kept])
-    twins = [(kept[left], kept[right]) for left, right in near_duplicate_pairs(texts, similarity)]
-    return _clusters(examples, kept, twins), len({index for pair in twins for index in pair})
+    return [(kept[left], kept[right]) for left, right in near_duplicate_pairs(texts, similarity)]
 
 
-def _clusters(examples: Sequence[Example], kept: Sequence[int], twins: Sequence[tuple[int, int]]) -> list[list[int]]:
+def _clusters(
+    groups: Sequence[Hashable | None], kept: Sequence[int], twins: Sequence[tuple[int, int]]
+) -> list[list[int]]:
     """Rows that must stay together, as lists of indices: connected by near-duplicate prompts or a common group."""
     parent = {index: index for index in kept}
 
@@ -206,7 +219,7 @@ def _clusters(examples: Sequence[Example], kept: Sequence[int], twins: Sequence[
         parent[root(right)] = root(left)
     first_of_group: dict[Hashable, int] = {}
     for index in kept:
-        group = examples[index].group
+        group = groups[index]
         if group is not None:
             parent[root(index)] = root(first_of_group.setdefault(group, index))
     clusters: dict[int, list[int]] = defaultdict(list)

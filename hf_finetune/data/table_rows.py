@@ -120,6 +120,8 @@ def _whole(name: str, kind: str) -> Iterator[None]:
     """
     try:
         yield
+    except MemoryError:
+        raise
     except Exception as error:  # spoilt bytes may mean anything: ParseError, KeyError, OverflowError, UnicodeError
         what = f"is not a whole {kind} file ({first_line(error)})."
         raise RecipeError(f"{name}: {what} Fetch or write it again.") from error

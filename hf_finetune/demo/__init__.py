@@ -28,7 +28,7 @@ def rows_file(recipe_name: str) -> Path:
     """
     path = find_rows(recipe_name)
     if path is None:
-        raise RecipeError(f"--demo: there are no sample rows for {recipe_name!r}. Give some with --data FILE.")
+        raise RecipeError(f"--demo: there are no sample rows for {recipe_name!r}. Give some with --data PATH.")
     return path
 
 

@@ -43,8 +43,8 @@ AREAS = (
         tokenizer.system, tokenizer.double_bos, tokenizer.prompts_differ,
     )),
     Area("data", (
-        data.rows, data.columns, row_checks.single_rows, data.duplicates, data.balance, data.leakage, data.measured,
-        contract.contract_on_data, data.data_licence, base.licence,
+        data.rows, data.columns, data.shares, row_checks.single_rows, data.duplicates, data.balance, data.leakage,
+        data.measured, contract.contract_on_data, data.data_licence, base.licence,
     )),
     Area("training", (
         training.encoded, tokenizer.vocabulary, training.supervised, training.unknown, training.read_back,

@@ -36,7 +36,7 @@ def architecture(subject: Subject) -> Iterator[Line]:
     if subject.base is None:
         return
     raw = config_of(subject.base)
-    kind, name = raw.get("model_type", ""), f"base model {subject.base.name!r}"
+    kind, name = str(raw.get("model_type") or ""), f"base model {subject.base.name!r}"
     if kind not in CONFIG_MAPPING_NAMES and "auto_map" in raw:
         yield fault(
             f"{name}: needs code of its own repo ({kind or 'no model_type'}), which is never run here",

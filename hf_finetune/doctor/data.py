@@ -38,14 +38,14 @@ def rows(subject: Subject) -> Iterator[Line]:
     values, most = subject.settings, min(subject.settings.max_test_rows or MARKED, MARKED)
     lenient = values.model_copy(update={"leave_out_faulty_rows": True, "max_test_rows": most})
     subject.read = read_source(subject.recipe, subject.source, lenient)
+    broken = alike_in_words(subject.read.faults)
+    yield from _faulty(broken, len(broken), "more fault", "in other rows", values.leave_out_faulty_rows)
     subject.prepared = prepare_read(subject.recipe, subject.source, lenient, subject.read)
     facts = subject.prepared.facts
     subject.num_train_rows = facts["rows"]["train"]
     whole = whole_splits(facts)
     counts = ", ".join(f"{whole[name]:,} {name}" for name in SPLITS)
     yield ok(f"{plural(facts['rows_read'], 'row')} from {facts['source']['name']}: {counts}")
-    broken = alike_in_words(subject.read.faults)
-    yield from _faulty(broken, len(broken), "more fault", "in other rows", values.leave_out_faulty_rows)
     unmarkable = facts.get("unmarkable", {"first": [], "rows": 0})
     how = "of the test split cannot be marked"
     yield from _faulty(unmarkable["first"], unmarkable["rows"], "more row", how, values.leave_out_faulty_rows)
@@ -60,6 +60,15 @@ def columns(subject: Subject) -> Iterator[Line]:
     rest = [column for column in facts.get("columns_not_used", ()) if column not in meant]
     if rest:
         yield ok(f"columns that are not used: {', '.join(rest)}")
+
+
+def shares(subject: Subject) -> Iterator[Line]:
+    """Sizes of splits that were asked for, where the data come split."""
+    if subject.read is None or not subject.read.splits:
+        return
+    for name in ("test_size", "validation_size"):
+        if subject.is_asked(name) and name.removesuffix("_size") in subject.read.splits:
+            yield warning(f"{name} has no effect: the files are named after their splits", f"leave {name} out")
 
 
 def duplicates(subject: Subject) -> Iterator[Line]:

@@ -113,6 +113,8 @@ def test_rows(subject: Subject) -> Iterator[Line]:
 
 def _more(subject: Subject, name: str) -> str:
     """How to get twenty rows and more into a split."""
+    if subject.read and name.removesuffix("_size") in subject.read.splits:
+        return f"give more rows in the {name.removesuffix('_size')} files"
     if name == "test_size" and (subject.settings.max_test_rows or FEWEST_TEST_ROWS) < FEWEST_TEST_ROWS:
         return "leave max_test_rows out"
     total = sum(subject.prepared.facts["rows"].values()) if subject.prepared else 0

@@ -1,6 +1,6 @@
 """What will be trained, token by token: rows as the real template renders them, and where the loss is taken."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -36,12 +36,14 @@ def encoded(subject: Subject) -> Iterator[Line]:
     """The rows as tokens; those that are longer than max_length are counted."""
     if subject.recipe is None or subject.prepared is None or subject.chat is None:
         return
-    part, drawn = some_of(subject, subject.prepared)
-    is_part = bool(drawn)
+    part = some_of(subject, subject.prepared)
+    is_part = part.drawn != ()
     values = subject.settings.model_copy(update={"keep_tokens": subject.settings.keep_tokens and not is_part})
-    subject.encoded = encode(subject.recipe, part, subject.chat, values)
-    subject.drawn = [n for n, line in enumerate(subject.encoded.train_lines) if line - 1 in drawn]
-    facts = subject.encoded.facts
+    found = encode(subject.recipe, part.prepared, subject.chat, values)
+    lines = [part.lines[line - 1] for line in found.train_lines]
+    subject.encoded = replace(found, train_lines=lines)
+    subject.drawn = [n for n, line in enumerate(lines) if line in part.drawn]
+    facts = found.facts
     longer = facts["longer_than_max_length"]["train"] + facts["longer_than_max_length"]["validation"]
     longest = max(facts["tokens"][name]["longest"] for name in ("train", "validation"))
     subject.num_train_rows -= facts["longer_than_max_length"]["train"]
@@ -137,20 +139,29 @@ def pieces_of(chat: ChatFormat, row: Mapping[str, Sequence[int]]) -> tuple[tuple
     return tuple((str(chat.tokenizer.decode(ids, skip_special_tokens=False)), is_learnt) for is_learnt, ids in groups)
 
 
-def some_of(subject: Subject, prepared: Prepared) -> tuple[Prepared, set[int]]:
-    """The rows to tokenise here: of many training rows the longest, and some of all; and which of them are these."""
+@dataclass(frozen=True)
+class Part:
+    """The rows that are tokenised here."""
+
+    prepared: Prepared
+    lines: Sequence[int]
+    """Of splits/train.jsonl, for each training row."""
+    drawn: Container[int] = ()
+    """Those lines that stand for all, where there are more than these; the others are the longest."""
+
+
+def some_of(subject: Subject, prepared: Prepared) -> Part:
+    """The rows to tokenise: all, or of many training rows the longest and some that stand for all."""
     train = prepared.rows["train"]
     if len(train) <= MANY or subject.recipe is None:
-        return prepared, set()
+        return Part(prepared, range(1, len(train) + 1))
     prompt, completion = subject.recipe.prompt, subject.recipe.completion
     sizes = [len(prompt(row).encode()) + len(completion(row).encode()) for row in train]
     longest = sorted(range(len(train)), key=lambda n: -sizes[n])[:LONGEST]
-    spread = range(0, len(train), max(1, len(train) // SPREAD))
-    chosen = sorted({*longest, *spread})
+    drawn = range(1, len(train) + 1, max(1, len(train) // SPREAD))
+    lines = sorted({*drawn, *(number + 1 for number in longest)})
     fewer: dict[str, Sequence[Any]] = {name: own[:LONGEST] for name, own in prepared.rows.items()}
-    return replace(prepared, rows=fewer | {"train": [train[n] for n in chosen]}), {
-        place for place, n in enumerate(chosen) if n in spread
-    }
+    return Part(replace(prepared, rows=fewer | {"train": [train[line - 1] for line in lines]}), lines, drawn)
 
 
 def _longer(subject: Subject, longest: int) -> str:
