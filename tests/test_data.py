@@ -118,7 +118,7 @@ def test_jsonl_is_read_with_the_numbers_of_its_lines(tmp_path: Path) -> None:
     first, second = JSONL.splitlines()
     read = records_of(tmp_path, "rows.jsonl", f"\n{first}\n\n  \n{second}")
     assert [(record.number, record.values) for record in read] == [(2, ROWS[0]), (5, ROWS[1])]
-    assert {record.file for record in read} == {"rows.zip"}
+    assert {record.file for record in read} == {"rows.jsonl"}
     assert not any(record.is_text for record in read)
 
 
@@ -255,7 +255,7 @@ def test_the_one_readable_file_of_a_zip_archive_is_read(tmp_path: Path) -> None:
     content = zipped({"data/rows.jsonl": JSONL, "README.md": "x", "__MACOSX/data/._rows.jsonl": b"\x00\x05"})
     read = records_of(tmp_path, "rows.zip", content)
     assert [record.values for record in read] == ROWS
-    assert {record.file for record in read} == {"rows.jsonl"}
+    assert {record.file for record in read} == {"rows.zip"}
 
 
 def test_the_named_member_of_a_zip_archive_is_read(tmp_path: Path) -> None:
