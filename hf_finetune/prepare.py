@@ -331,7 +331,8 @@ def in_words(facts: Mapping[str, Any]) -> list[str]:
         lines.append("left out: " + ", ".join(f"{count:,} {why}" for why, count in left.items() if count))
     lines += oddities_in_words(facts)
     if facts.get("train_rows_of_test_groups"):
-        lines.append(f"{plural(facts['train_rows_of_test_groups'], 'training row')} are of a group of test rows")
+        shared = plural(facts["train_rows_of_test_groups"], "training row")
+        lines.append(f"test rows share their group with {shared}")
     if facts["near_duplicates"]:
         lines.append(
             f"{facts['near_duplicates']:,} near-duplicates (token Jaccard >= "

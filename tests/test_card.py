@@ -370,6 +370,15 @@ def test_rows_that_are_alike_are_counted_or_said_to_be_none() -> None:
     )
 
 
+def test_the_card_tells_what_was_left_out_of_data_that_came_split() -> None:
+    given = {"splits_given": True, "near_other_splits_dropped": 3, "train_rows_of_test_groups": 1}
+    told = render_card(a_run(), data() | {"near_duplicates": 0} | given, a_report())
+    assert "rows were read, split as their files are named; " in told
+    assert "Left out as near-duplicates of rows in the test or validation split: 3 rows. " in told
+    assert "Test rows share their group with 1 training row. No row is a near-duplicate" in told
+    assert "split as their files" not in render_card(a_run(), data(), a_report())
+
+
 def test_an_answer_with_a_fence_does_not_end_its_block() -> None:
     run, given, found, seen = everything()
     assert "````text\n```\nfenced\n```\n````" in render_card(run, given, found, seen)
