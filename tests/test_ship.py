@@ -155,9 +155,6 @@ def answer(snippet):
 """
 SWITCHED = """
 import time
-import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
 
 logits = lambda: model(input_ids=inputs["input_ids"][:1]).logits[0]
 with torch.no_grad():
@@ -167,7 +164,8 @@ with torch.no_grad():
     second = logits()
     both = model(input_ids=inputs["input_ids"], adapter_names=["first", "second"]).logits
     for folder, own in ((first_folder, first), (second_folder, second)):
-        alone = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("tiny-base"), folder).eval()
+        plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, quantization_config=quantization)
+        alone = PeftModel.from_pretrained(plain, folder).eval()
         assert torch.allclose(alone(input_ids=inputs["input_ids"][:1]).logits[0], own, atol=1e-5)
 assert torch.allclose(both[0], first, atol=1e-4)
 assert torch.allclose(both[1], second, atol=1e-4)
