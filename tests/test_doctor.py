@@ -173,6 +173,11 @@ def test_the_page_is_as_wide_as_the_terminal_has_room_for(monkeypatch: pytest.Mo
     assert widths == {"70": 70, "20": 50, "300": 100}
 
 
+def test_a_run_in_the_home_folder_is_looked_for_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert subject_of("finsent", ["output_dir=~/runs/one"], None, True, None).folder == tmp_path / "runs" / "one"
+
+
 def test_long_texts_are_cut_in_the_middle() -> None:
     shown = cut("a" * 500 + "z" * 500)
     assert shown.startswith("aaa")
