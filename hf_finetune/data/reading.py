@@ -30,9 +30,7 @@ def read_records(located: Located, fields: Sequence[str]) -> list[Record]:
         read = list(_stream(path, name, located.member, fields, may_be_short=True))
         unread = [one for one in read if isinstance(one, Broken)]
         broken = [one for one in unread if not _costs_nothing(one, fields)]
-        split = located.splits.get(path)
-        placed = (_placed(one, path, located) for one in read if isinstance(one, Record))
-        records += [replace(one, file=name, split=split) for one in placed]
+        records += [_placed(one, name, path, located) for one in read if isinstance(one, Record)]
         reasons = broken or [one for one in unread if one.check != "duplicate_column"]
         if broken or (reasons and len(unread) == len(read)):
             raise _cannot_read(reasons, len(read))
@@ -48,8 +46,7 @@ def stream_located(located: Located, fields: Sequence[str] = ()) -> Generator[Re
     """
     for path, name in located.file_names.items():
         for one in stream_records(path, name, located.member, fields):
-            named = replace(one, file=name)
-            yield _placed(named, path, located) if isinstance(named, Record) else named
+            yield _placed(one, name, path, located) if isinstance(one, Record) else replace(one, file=name)
 
 
 def stream_records(
@@ -118,8 +115,10 @@ def _stream(
                 yield from arrow_rows(file, content)
 
 
-def _placed(record: Record, path: Path, located: Located) -> Record:
-    return replace(record, folder=path.parent, is_confined=located.commit is not None)
+def _placed(record: Record, name: str, path: Path, located: Located) -> Record:
+    """The record with what its file tells of it."""
+    is_confined, split = located.commit is not None, located.splits.get(path)
+    return replace(record, file=name, folder=path.parent, is_confined=is_confined, split=split)
 
 
 def _costs_nothing(one: Broken, fields: Sequence[str]) -> bool:
