@@ -179,6 +179,11 @@ class Settings(BaseModel):
     near_duplicate_similarity: float = Field(default=0.8, gt=0, le=1)  # Lee et al., arXiv:2107.06499
     """Token Jaccard index from which two prompts must not stand in two splits."""
 
+    @property
+    def optimizer_bytes(self) -> float:
+        """What the optimiser holds on the device for each value that is trained; a paged one has to hold nothing."""
+        return 0 if self.optim.startswith("paged_") else OPTIMIZER_BYTES[self.optim]
+
     @field_validator("lora_target_modules", "report_to", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:

@@ -1,13 +1,13 @@
 """Settings come in layers, each value knows where it was written, and every mistake is told there."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from hf_finetune.errors import RecipeError
 from hf_finetune.layers import COMMAND_LINE, Layer, Settled, parse_assignments, read_yaml, settle
-from hf_finetune.settings import Settings, written
+from hf_finetune.settings import OPTIMIZER_BYTES, Settings, written
 
 
 def yaml_file(folder: Path, text: str) -> Path:
@@ -350,3 +350,9 @@ def test_each_value_is_read_as_it_is_written() -> None:
         words = [f"{name}={written(value)}" for name, value in values.model_dump().items()]
         assert len(words) > 50
         assert settle([parse_assignments(words)]).values == values
+
+
+def test_a_paged_optimizer_has_to_hold_nothing_on_the_device() -> None:
+    assert set(OPTIMIZER_BYTES) == set(get_args(Settings.model_fields["optim"].annotation))
+    held = {name: Settings.model_validate({"optim": name}).optimizer_bytes for name in OPTIMIZER_BYTES}
+    assert (held["adamw_torch"], held["adamw_8bit"], held["paged_adamw_8bit"], held["sgd"]) == (8, 2, 0, 0)

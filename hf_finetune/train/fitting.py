@@ -14,7 +14,6 @@ from hf_finetune.memory import overflow
 from hf_finetune.packing import Batch
 from hf_finetune.processes import highest, is_main, num_processes, rank, sharding, share
 from hf_finetune.progress import Progress
-from hf_finetune.settings import OPTIMIZER_BYTES
 from hf_finetune.train.batches import Pieces
 from hf_finetune.train.longest import Needs, neediest
 
@@ -124,8 +123,7 @@ class Fitting:
         """Inside, as much memory is taken as the optimiser's state needs, and DDP's buckets; after it all is freed."""
         trainer, settings = self.trainer, self.trainer.settings
         trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-        state_bytes = 0 if settings.optim.startswith("paged_") else OPTIMIZER_BYTES[settings.optim]
-        value_bytes = state_bytes + (4 if num_processes() > 1 else 0)
+        value_bytes = settings.optimizer_bytes + (4 if num_processes() > 1 else 0)
         was_training = trainer.model.training
         taken = torch.empty(int(trainable * value_bytes), dtype=torch.uint8, device=trainer.args.device)
         try:

@@ -13,7 +13,6 @@ from hf_finetune.packed_model import PackedModel
 from hf_finetune.packing import Batch
 from hf_finetune.processes import highest, sharding
 from hf_finetune.progress import Progress
-from hf_finetune.settings import OPTIMIZER_BYTES
 from hf_finetune.train.batches import packed_batch, supervised_batch
 from hf_finetune.train.room import keeps_at_most
 
@@ -125,7 +124,7 @@ class Gains:
         longest = sorted(trainer.rows.train, key=_length)[-size:]
         batch = trainer._prepare_inputs(packed_batch(longest, False) if self.is_packed else self.collate(longest))
         trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-        optimizer = (4 + OPTIMIZER_BYTES[trainer.settings.optim]) * trainable  # and the gradients
+        optimizer = (4 + trainer.settings.optimizer_bytes) * trainable  # and the gradients
         room = int((free_memory() - optimizer) / 1.5)  # the backward pass needs some of its own
         devices = [trainer.args.device] if trainer.args.device.type == "cuda" else []
         trainer.model.train()
